@@ -1,0 +1,46 @@
+"""Step-level routing between a small and a large model, as one LangChain chat model."""
+
+from __future__ import annotations
+
+from langchain_glimprouter._version import __version__
+from langchain_glimprouter.chat_models import ChatGlimpRouter
+from langchain_glimprouter.engines.scripted import Fault, ScriptedEngine, ScriptedStep
+from langchain_glimprouter.engines.vllm_server import VLLMServer
+from langchain_glimprouter.errors import (
+    ConfigurationError,
+    EngineDeadError,
+    EngineError,
+    EngineRequestError,
+    GlimpRouterError,
+    PromptTooLongError,
+    TurnTimeoutError,
+)
+from langchain_glimprouter.messages.assembler import trace_of
+from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
+from langchain_glimprouter.routing.steps import BlankLines
+from langchain_glimprouter.routing.thresholds import Fixed
+from langchain_glimprouter.routing.trace import RoutingTrace
+
+__all__ = [
+    "Always",
+    "BlankLines",
+    "ChatGlimpRouter",
+    "ConfigurationError",
+    "EngineDeadError",
+    "EngineError",
+    "EngineRequestError",
+    "Fault",
+    "Fixed",
+    "GlimpRouter",
+    "GlimpRouterError",
+    "PromptTooLongError",
+    "Random",
+    "Reference",
+    "RoutingTrace",
+    "ScriptedEngine",
+    "ScriptedStep",
+    "TurnTimeoutError",
+    "VLLMServer",
+    "__version__",
+    "trace_of",
+]

@@ -1,0 +1,519 @@
+"""LangChain's face: a chat model whose thought two models write."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import (
+    AliasChoices,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
+
+from langchain_glimprouter._version import __version__
+from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS, Engine
+from langchain_glimprouter.engines.resolve import resolve_engine
+from langchain_glimprouter.engines.runtime import get_runtime
+from langchain_glimprouter.errors import ConfigurationError, Role, TurnTimeoutError
+from langchain_glimprouter.messages.assembler import PROVIDER, Assembler
+from langchain_glimprouter.messages.convert import to_template_messages
+from langchain_glimprouter.messages.prompt import render_prompts
+from langchain_glimprouter.names import unknown
+from langchain_glimprouter.routing.entropy import Estimator
+from langchain_glimprouter.routing.events import Event, TurnFinished
+from langchain_glimprouter.routing.options import AnswerBy, TurnRequest
+from langchain_glimprouter.routing.policies.base import Policy
+from langchain_glimprouter.routing.router import ROLES, Router
+from langchain_glimprouter.routing.steps import BlankLines, Steps
+from langchain_glimprouter.routing.thresholds import Threshold
+from langchain_glimprouter.settings import Call, settle_call, settle_policy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models.model_profile import ModelProfile
+    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.runnables import RunnableConfig
+
+_CONFIGURABLE = ("threshold", "policy", "model")
+_NOT_SENT = frozenset({"small", "large", "api_key", "max_retries", "chat_template"})
+
+
+class ChatGlimpRouter(BaseChatModel):
+    """A reasoning model that lets a small model write every step it can (arXiv 2601.05110).
+
+    The small model glimpses the first token of each step of the thought. Where the entropy of that
+    token's distribution lies above `threshold`, the large model writes the step. The large model
+    writes the answer. Models that do not think have the steps of their answer routed.
+
+    Example:
+        ```python
+        from langchain_glimprouter import ChatGlimpRouter
+
+        model = ChatGlimpRouter(
+            small="Qwen/Qwen3-4B-Thinking-2507",
+            large="deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+            threshold=1.0,
+        )
+        message = model.invoke("How many primes lie between 10 and 50?")
+        message.response_metadata["glimprouter"]["intervention_rate"]
+        ```
+
+    Every option from `threshold` to `chat_template_kwargs` can be overridden for one call by a
+    keyword, or through `bind`; `threshold`, `policy` and `model` also through
+    `config={"configurable": {...}}`.
+    """
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", populate_by_name=True, protected_namespaces=()
+    )
+
+    small: SkipValidation[Engine | str]
+    """The small engine: an engine object, a model's id or path (in-process), or a server's URL."""
+
+    large: SkipValidation[Engine | str]
+    """The large engine, likewise. The same vocabulary as the small one's is faster, not needed."""
+
+    threshold: SkipValidation[float | Threshold] = 1.0
+    """τ in nats: a step whose first token's entropy lies above goes to the large model.
+
+    No value is portable between pairs of models; calibrate it.
+    """
+
+    policy: SkipValidation[str | Policy] = "glimprouter"
+    """Who writes the next step: `glimprouter`, `always small`, `always large`, `random(rate)`,
+    `reference`, or a policy object."""
+
+    model: str | None = None
+    """`small` or `large` pins one engine for thought and answer."""
+
+    first_n_steps_large: int = 0
+    """So many steps go to the large model unprobed."""
+
+    estimator: Estimator = "renormalized"
+    """Which number stands for the entropy; the published thresholds are for `renormalized`."""
+
+    top_logprobs: int = MAX_TOP_LOGPROBS
+    """Log-probabilities of a probe (k)."""
+
+    steps: SkipValidation[Steps] = Field(default_factory=BlankLines)
+    """Where steps end: by default at a blank line."""
+
+    thinking: bool | None = None
+    """Whether to think: `True` opens a thought, `False` closes it, `None` asks the templates."""
+
+    think_tags: tuple[str, str] = ("<think>", "</think>")
+    """How the models mark a thought."""
+
+    answer_by: AnswerBy = "large"
+    """Who writes the answer behind a thought: `large`, `small`, or `route` (the policy)."""
+
+    max_thinking_tokens: int = 8192
+    """Budget of the thought, in tokens; then `</think>` is forced."""
+
+    max_tokens: int = 2048
+    """Budget of the answer, in tokens."""
+
+    max_step_tokens: int = 512
+    """A longer step is cut there, and the next one decided anew."""
+
+    loop_guard: bool = True
+    """Whether to end a thought that repeats its steps."""
+
+    temperature: float | None = None
+    """Sampling temperature of both models; `None` takes each model's own default. Entropy is
+    measured before it."""
+
+    top_p: float | None = None
+    """Nucleus sampling."""
+
+    top_k: int | None = None
+    """Sampling among the k likeliest tokens."""
+
+    min_p: float | None = None
+    """Least probability relative to the likeliest token's."""
+
+    repetition_penalty: float | None = None
+    """Above 1 discourages tokens seen before."""
+
+    seed: int | None = None
+    """Seed of a turn's sampling."""
+
+    stop: list[str] | None = Field(
+        default=None, validation_alias=AliasChoices("stop", "stop_sequences")
+    )
+    """Strings that end the answer; they are not part of it."""
+
+    timeout: float | None = None
+    """Seconds for a whole turn; `None` waits."""
+
+    max_retries: int | None = None
+    """Retries of a request to a server, before its first token; for engines given as URLs."""
+
+    api_key: SecretStr | None = None
+    """Key of the servers, for engines given as URLs."""
+
+    chat_template: str | None = None
+    """A chat template, or the path of one, for engines given as strings."""
+
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables of the chat templates."""
+
+    stream_usage: bool = True
+    """Whether messages report token counts."""
+
+    include_trace: bool = True
+    """Whether `response_metadata["glimprouter"]["trace"]` holds every step; see `trace_of`."""
+
+    on_trace: SkipValidation[Any] = Field(default=None, exclude=True)
+    """Called with the `RoutingTrace` of every finished turn, on the engines' event loop."""
+
+    _router: Router = PrivateAttr()
+
+    # -- construction --------------------------------------------------------------------------
+
+    def __init__(self, **options: Any) -> None:
+        """Check the options; no engine starts before the first call.
+
+        Raises:
+            ConfigurationError: If an option cannot work.
+        """
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            for detail in error.errors():
+                cause = detail.get("ctx", {}).get("error")
+                if isinstance(cause, ConfigurationError):
+                    raise cause from None
+            raise
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            known = {*cls.model_fields, "stop_sequences"}
+            for name in values:
+                if name not in known:
+                    raise unknown("option", name, known)
+        return values
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        options = {
+            "chat_template": self.chat_template,
+            "api_key": self.api_key,
+            "max_retries": self.max_retries,
+        }
+        engines: dict[Role, Engine] = {
+            role: resolve_engine(getattr(self, role), role, options) for role in ROLES
+        }
+        _check_servers(engines)
+        self._router = Router(engines)
+        self._add_version("langchain-glimprouter", __version__)
+        self._settle(None, {})
+        return self
+
+    def _settle(self, stop: list[str] | None, keywords: dict[str, Any]) -> Call:
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        return settle_call(fields, frozenset(self.model_fields_set), stop, keywords)
+
+    # -- the event stream ----------------------------------------------------------------------
+
+    def events(self, input: LanguageModelInput, **options: Any) -> Generator[Event]:
+        """Run one turn and yield its routing events.
+
+        Args:
+            input: Messages, a string, or a prompt value.
+            **options: Per-call options.
+        """
+        return get_runtime().iterate(self._turn(self._convert_input(input).to_messages(), options))
+
+    def aevents(self, input: LanguageModelInput, **options: Any) -> AsyncGenerator[Event]:
+        """Run one turn and yield its routing events, on any event loop."""
+        return get_runtime().aiterate(self._turn(self._convert_input(input).to_messages(), options))
+
+    def _turn(
+        self, messages: Sequence[BaseMessage], keywords: dict[str, Any]
+    ) -> Callable[[], AsyncGenerator[Event]]:
+        """Check everything that needs no engine; return what makes the event stream."""
+        stop = keywords.pop("stop", None)
+        call = self._settle(stop, keywords)
+        conversation = to_template_messages(messages)
+        return lambda: self._run(call, conversation)
+
+    async def _run(self, call: Call, conversation: list[dict[str, Any]]) -> AsyncGenerator[Event]:
+        router = self._router
+        roles = router.roles(call.policy, call.options)
+        try:
+            async with asyncio.timeout(call.timeout):
+                vocabularies = await router.vocabularies(roles)
+                prompts, opening = await asyncio.to_thread(
+                    render_prompts,
+                    vocabularies,
+                    conversation,
+                    thinking=call.thinking,
+                    tags=call.options.think_tags,
+                    template_kwargs=call.template_kwargs,
+                )
+                request = TurnRequest(prompts, opening, call.options)
+                async with aclosing(router.run(request, call.policy)) as events:
+                    async for event in events:
+                        if self.on_trace is not None and isinstance(event, TurnFinished):
+                            self.on_trace(event.trace)
+                        yield event
+        except TimeoutError as error:
+            if isinstance(error, TurnTimeoutError):
+                raise
+            msg = f"the turn took longer than timeout={call.timeout:g} s; raise timeout or lower max_thinking_tokens"
+            raise TurnTimeoutError(msg) from error
+
+    # -- LangChain's protocol ------------------------------------------------------------------
+
+    def _assembler(self, keywords: dict[str, Any]) -> Assembler:
+        version = keywords.get("output_version", self.output_version)
+        return Assembler(
+            blocks=version == "v1",
+            model_name=self._model_name(keywords.get("model", self.model)),
+            include_trace=self.include_trace,
+            usage=bool(keywords.get("stream_usage", self.stream_usage)),
+        )
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        assembler = self._assembler(kwargs)
+        make = self._turn(messages, {**kwargs, "stop": stop})
+        with closing(get_runtime().iterate(make)) as events:
+            for event in events:
+                if (chunk := assembler.push(event)) is not None:
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        assembler = self._assembler(kwargs)
+        make = self._turn(messages, {**kwargs, "stop": stop})
+        async with aclosing(get_runtime().aiterate(make)) as events:
+            async for event in events:
+                if (chunk := assembler.push(event)) is not None:
+                    if run_manager is not None:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        del run_manager
+        make = self._turn(messages, {**kwargs, "stop": stop})
+        return get_runtime().run(self._finish(make, self._assembler(kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        del run_manager
+        make = self._turn(messages, {**kwargs, "stop": stop})
+        return await get_runtime().bridge(self._finish(make, self._assembler(kwargs)))
+
+    @staticmethod
+    async def _finish(
+        make: Callable[[], AsyncGenerator[Event]], assembler: Assembler
+    ) -> ChatResult:
+        message: AIMessage | None = None
+        async with aclosing(make()) as events:
+            async for event in events:
+                if isinstance(event, TurnFinished):
+                    message = assembler.message(event.trace)
+        assert message is not None  # noqa: S101 - the router ends with TurnFinished or raises
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Run one turn; see `BaseChatModel.invoke`."""
+        return super().invoke(input, config, stop=stop, **_configured(config, kwargs))
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Run one turn; see `BaseChatModel.ainvoke`."""
+        return await super().ainvoke(input, config, stop=stop, **_configured(config, kwargs))
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Stream one turn; see `BaseChatModel.stream`."""
+        return super().stream(input, config, stop=stop, **_configured(config, kwargs))
+
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Stream one turn; see `BaseChatModel.astream`."""
+        return super().astream(input, config, stop=stop, **_configured(config, kwargs))
+
+    # -- what LangChain asks about a model -------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return PROVIDER
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        params = {name: getattr(self, name) for name in _FIELDS}
+        return {**params, **{role: self._router.engines[role].model for role in ROLES}}
+
+    def _model_name(self, pinned: object = None) -> str:
+        engines = self._router.engines
+        if pinned == "small" or pinned == "large":
+            return f"{pinned}: {engines[pinned].model}"
+        return f"{engines['small'].model} + {engines['large'].model}"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        pinned = kwargs.get("model", self.model)
+        params = LangSmithParams(
+            ls_provider=PROVIDER,
+            ls_model_type="chat",
+            ls_model_name=pinned if isinstance(pinned, str) else self._model_name(),
+        )
+        temperature = kwargs.get("temperature", self.temperature)
+        if temperature is not None:
+            params["ls_temperature"] = temperature
+        params["ls_max_tokens"] = kwargs.get("max_tokens", self.max_tokens)
+        if stops := stop or self.stop:
+            params["ls_stop"] = stops
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return {
+            "text_inputs": True,
+            "text_outputs": True,
+            "image_inputs": False,
+            "audio_inputs": False,
+            "video_inputs": False,
+            "reasoning_output": True,
+            "max_output_tokens": self.max_tokens,
+        }
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the large model's token ids of a text."""
+        vocabularies = get_runtime().run(self._router.vocabularies(("large",)))
+        return vocabularies["large"].encode(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count a conversation's tokens as the large model's chat template renders it."""
+        del tools
+        vocabularies = get_runtime().run(self._router.vocabularies(("large",)))
+        prompts, _ = render_prompts(
+            vocabularies,
+            to_template_messages(messages),
+            thinking=self.thinking,
+            tags=self.think_tags,
+            template_kwargs=self.chat_template_kwargs or {},
+        )
+        return len(prompts["large"].token_ids)
+
+    # -- life of the engines -----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release both engines; the next call starts them afresh."""
+        get_runtime().run(self._router.aclose())
+
+    async def aclose(self) -> None:
+        """Release both engines; the next call starts them afresh."""
+        await get_runtime().bridge(self._router.aclose())
+
+    def __enter__(self) -> Self:
+        """Return the model."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release both engines."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the model."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Release both engines."""
+        await self.aclose()
+
+
+_FIELDS = tuple(
+    name
+    for name in ChatGlimpRouter.__annotations__
+    if name in ChatGlimpRouter.model_fields
+    and name not in _NOT_SENT | {"stream_usage", "include_trace", "on_trace"}
+)
+
+
+def _configured(config: RunnableConfig | None, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Take per-call options from `config["configurable"]`; keywords win."""
+    chosen = (config or {}).get("configurable") or {}
+    found = {name: chosen[name] for name in _CONFIGURABLE if name in chosen}
+    if found.get("model") not in (None, "small", "large"):
+        del found["model"]  # somebody else's: agents use this name for theirs
+    return {**found, **keywords}
+
+
+def _check_servers(engines: dict[Role, Engine]) -> None:
+    """Refuse one server in both places with two models: a vLLM server holds one."""
+    urls = {role: getattr(engine, "base_url", None) for role, engine in engines.items()}
+    models = {role: engine.model for role, engine in engines.items()}
+    if urls["small"] and urls["small"] == urls["large"] and models["small"] != models["large"]:
+        msg = (
+            f"small and large are the same server {urls['small']} with different models "
+            f"({models['small']!r}, {models['large']!r}): a vLLM server holds one model; start a "
+            f"second server and give its URL"
+        )
+        raise ConfigurationError(msg)

@@ -1,0 +1,336 @@
+"""An engine that plays a script: for tests of whatever is built on a router, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from langchain_glimprouter.engines.base import (
+    MAX_TOP_LOGPROBS,
+    FinishReason,
+    GenerationDelta,
+    GenerationRequest,
+    TopLogprobs,
+)
+from langchain_glimprouter.engines.scripted_vocabulary import ASSISTANT, END, ScriptedVocabulary
+from langchain_glimprouter.errors import EngineDeadError, EngineRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+_ROUTINE = 0.05  # nats: entropy inside steps
+_REMEMBERED = 4096  # conversations
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedStep:
+    """A step to write.
+
+    Attributes:
+        text: Its text, delimiter included.
+        entropy: Renormalized entropy of its first token, in nats; at most ln 20.
+        tokens: The texts of its tokens, where the vocabulary would cut them otherwise.
+    """
+
+    text: str
+    entropy: float = _ROUTINE
+    tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Trouble at a chosen token.
+
+    Attributes:
+        at_token: Index, over all tokens that the engine ever makes, before which it strikes.
+        error: What is raised; `None` hangs until the request is closed.
+        dead: Whether every later request fails as well, as with a dead engine.
+    """
+
+    at_token: int
+    error: Exception | None = field(default_factory=lambda: EngineDeadError("scripted fault"))
+    dead: bool = True
+
+
+Script = "Sequence[str | ScriptedStep] | Callable[[str], Sequence[str | ScriptedStep]]"
+
+
+class ScriptedEngine:
+    """Writes given steps with given entropies; implements `Engine`.
+
+    The engine looks how many steps stand behind the prompt, whoever wrote them, and goes on with
+    that step of its script. So a small and a large script stay aligned step by step. Behind
+    `</think>` it writes `answer`.
+
+    Args:
+        steps: The steps, or a function from the prompt's text to them.
+        answer: Text behind the thought; without a thought the steps are the answer.
+        name: Name of the model.
+        vocabulary: How text becomes tokens.
+        delay: Seconds per token.
+        prefill_delay: Seconds per request.
+        tokens_per_delta: How many tokens one delta holds.
+        fault: Trouble at a chosen token.
+        context_window: Most tokens of prompt and output.
+
+    Attributes:
+        requests: Every request, newest last, without its tokens (the last 1,000).
+        running: Requests in progress.
+    """
+
+    max_top_logprobs = MAX_TOP_LOGPROBS
+
+    def __init__(
+        self,
+        steps: Sequence[str | ScriptedStep] | Callable[[str], Sequence[str | ScriptedStep]] = (),
+        answer: str = "",
+        *,
+        name: str = "scripted",
+        vocabulary: ScriptedVocabulary | None = None,
+        delay: float = 0.0,
+        prefill_delay: float = 0.0,
+        tokens_per_delta: int = 1,
+        fault: Fault | None = None,
+        context_window: int = 1 << 20,
+    ) -> None:
+        self.model = name
+        self.answer = answer
+        self.delay = delay
+        self.prefill_delay = prefill_delay
+        self.tokens_per_delta = tokens_per_delta
+        self.fault = fault
+        self.requests: list[GenerationRequest] = []
+        self.running = 0
+        self.made = 0
+        self.dead = False
+        self._steps = steps
+        self._vocabulary = vocabulary or ScriptedVocabulary()
+        self._window = context_window
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+
+    async def start(self) -> None:
+        """Nothing to start; a dead engine says so."""
+        self._check_alive()
+
+    async def vocabulary(self) -> ScriptedVocabulary:
+        """Return the vocabulary."""
+        return self._vocabulary
+
+    async def context_window(self) -> int:
+        """Return the window that was asked for."""
+        return self._window
+
+    async def prefill(self, token_ids: Sequence[int]) -> None:
+        """There is no cache to fill."""
+        del token_ids
+
+    async def aclose(self) -> None:
+        """Forget faults, like a fresh engine."""
+        self.dead = False
+        self._places.clear()
+
+    def close(self) -> None:
+        """Forget faults, like a fresh engine."""
+        self.dead = False
+
+    def __enter__(self) -> Self:
+        """Return the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the engine."""
+        self.close()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta]:
+        """Play the script from where the context ends; see `Engine.generate`."""
+        self._check_alive()
+        self._remember(request)
+        size = len(request.token_ids)
+        if size >= self._window:
+            msg = f"{size} tokens leave no room in a window of {self._window}"
+            raise EngineRequestError(msg, model=self.model)
+        script = self._script(request)
+        most = min(request.max_tokens, self._window - size)
+        stop_ids = frozenset(request.stop_token_ids) | self._vocabulary.eos_ids
+        ids: list[int] = []
+        tops: list[TopLogprobs] = []
+        cached: int | None = 0
+        text = ""
+        finish: FinishReason | None = None
+        self.running += 1
+        try:
+            if self.prefill_delay:
+                await asyncio.sleep(self.prefill_delay)
+            for count, (token_id, entropy) in enumerate(script, start=1):
+                await self._strike()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                self.made += 1
+                ids.append(token_id)
+                if request.top_logprobs:
+                    tops.append(_distribution(token_id, entropy, request.top_logprobs))
+                if request.stop:
+                    text += self._vocabulary.decode([token_id])
+                if token_id in stop_ids or any(stop in text for stop in request.stop):
+                    finish = "stop"
+                elif count >= most:
+                    finish = "length"
+                if finish is not None or len(ids) >= self.tokens_per_delta:
+                    yield GenerationDelta(ids, tops if request.top_logprobs else None, finish, cached)
+                    ids, tops, cached = [], [], None
+                if finish is not None:
+                    return
+        finally:
+            self.running -= 1
+
+    def _check_alive(self) -> None:
+        if self.dead:
+            msg = "the scripted engine is dead; close() it to use it again"
+            raise EngineDeadError(msg, model=self.model)
+
+    async def _strike(self) -> None:
+        fault = self.fault
+        if fault is None or self.made != fault.at_token:
+            return
+        self.fault = None
+        if fault.error is None:
+            await asyncio.Event().wait()
+        else:
+            self.dead = fault.dead
+            raise fault.error
+
+    def _remember(self, request: GenerationRequest) -> None:
+        self.requests.append(request)
+        if len(self.requests) > 1000:  # noqa: PLR2004
+            del self.requests[:500]
+
+    def _script(self, request: GenerationRequest) -> _Reader:
+        ids = request.token_ids
+        key = request.session_id or ""
+        place = self._places.get(key)
+        if place is None or not key or not place.continues(ids):
+            prompt_end = _last(ids, self._vocabulary.token(ASSISTANT)) + 1
+            steps = self._steps
+            if callable(steps):
+                steps = steps(self._vocabulary.decode(ids[:prompt_end]))
+            place = _Place(self._vocabulary, [_step(step) for step in steps], self.answer, prompt_end)
+            if key:
+                self._places[key] = place
+                if len(self._places) > _REMEMBERED:
+                    self._places.popitem(last=False)
+        place.catch_up(ids)
+        return _Reader(place, self._vocabulary)
+
+
+class _Place:
+    """Where a conversation stands in the script. Reads only what came since it last looked."""
+
+    def __init__(
+        self, vocabulary: ScriptedVocabulary, steps: list[ScriptedStep], answer: str, start: int
+    ) -> None:
+        self.steps = steps
+        self.answer = answer
+        self.index = 0
+        self.partial = ""
+        self.thinking = False
+        self.closed = False
+        self._vocabulary = vocabulary
+        self._read = start
+        self._last: int | None = None
+
+    def continues(self, ids: Sequence[int]) -> bool:
+        """Tell whether `ids` may be what was read before and more."""
+        return len(ids) >= self._read and (self._last is None or ids[self._read - 1] == self._last)
+
+    def catch_up(self, ids: Sequence[int]) -> None:
+        """Read the rest of `ids`."""
+        text = self._vocabulary.decode(ids[self._read :])
+        self._read = len(ids)
+        self._last = ids[-1] if ids else None
+        if "<think>" in text:
+            self.thinking = True
+            text = text.rpartition("<think>")[2]
+        if "</think>" in text:
+            self.closed, self.partial = True, ""
+            text = text.rpartition("</think>")[2]
+        self.partial = (self.partial + text).lstrip() if not self.partial else self.partial + text
+        while "\n\n" in self.partial:
+            self.index += 1
+            self.partial = self.partial.partition("\n\n")[2].lstrip()
+
+
+class _Reader:
+    """The tokens from a place to the script's end, with their entropies."""
+
+    def __init__(self, place: _Place, vocabulary: ScriptedVocabulary) -> None:
+        self._place = place
+        self._vocabulary = vocabulary
+        self._pieces = self._all()
+
+    def __iter__(self) -> _Reader:
+        return self
+
+    def __next__(self) -> tuple[int, float]:
+        text, entropy = next(self._pieces)
+        return self._vocabulary.token(text), entropy
+
+    def _all(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        place = self._place
+        partial, thinking = place.partial, place.thinking
+        if not place.closed:
+            for step in place.steps[place.index :]:
+                yield from self._step(step, partial)
+                partial = ""
+            if thinking:
+                yield "</think>", _ROUTINE
+        if place.closed or thinking:
+            rest = place.answer
+            if partial and rest.startswith(partial):
+                rest = rest[len(partial) :]
+            for piece in self._vocabulary.pieces(rest):
+                yield piece, _ROUTINE
+        yield END, _ROUTINE
+
+    def _step(self, step: ScriptedStep, partial: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        if partial and step.text.startswith(partial):
+            pieces = self._vocabulary.pieces(step.text[len(partial) :])
+        else:
+            pieces = list(step.tokens) or self._vocabulary.pieces(step.text)
+        for index, piece in enumerate(pieces):
+            yield piece, step.entropy if index == 0 else _ROUTINE
+
+
+def _step(step: str | ScriptedStep) -> ScriptedStep:
+    return ScriptedStep(step) if isinstance(step, str) else step
+
+
+def _last(ids: Sequence[int], wanted: int) -> int:
+    for index in range(len(ids) - 1, -1, -1):
+        if ids[index] == wanted:
+            return index
+    return -1
+
+
+def _distribution(token_id: int, entropy: float, count: int) -> TopLogprobs:
+    logprobs = _logprobs(entropy, count)
+    others = range(-1, -count, -1)  # ids that no text has, which decode to something all the same
+    return TopLogprobs((token_id, *(token_id + other for other in others)), logprobs, logprobs[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _logprobs(entropy: float, count: int) -> tuple[float, ...]:
+    """Return `count` log-probabilities of a given entropy: one likeliest token, the rest even."""
+    if count == 1 or entropy <= 0.0:
+        return (0.0, *(-math.inf for _ in range(count - 1)))
+    low, high = 1.0 / count, 1.0
+    for _ in range(100):
+        top = (low + high) / 2
+        rest = 1.0 - top
+        value = -top * math.log(top) - (rest * math.log(rest / (count - 1)) if rest > 0.0 else 0.0)
+        low, high = (top, high) if value > entropy else (low, top)
+    rest = max(1.0 - high, 5e-324)
+    return (math.log(high), *(math.log(rest / (count - 1)) for _ in range(count - 1)))

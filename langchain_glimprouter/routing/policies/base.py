@@ -1,0 +1,68 @@
+"""What decides who writes the next step."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from langchain_glimprouter.errors import Role
+    from langchain_glimprouter.routing.events import Event
+    from langchain_glimprouter.routing.thresholds import Decision
+    from langchain_glimprouter.routing.turn import Turn
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Writes steps with one model or the other. Holds no state of a turn: that is the turn's."""
+
+    @property
+    def name(self) -> str:
+        """Name for traces and tables."""
+        ...
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """Models that this policy can call."""
+        ...
+
+    @property
+    def answer_by(self) -> Role | None:
+        """Who must write the answer behind a thought; `None` leaves it to the turn's options."""
+        ...
+
+    def write(self, turn: Turn) -> AsyncGenerator[Event]:
+        """Write until the phase is over or the other model is to take over.
+
+        The router calls again until the phase is over. What must survive a hand-over lies in
+        `turn.pending`.
+        """
+        ...
+
+
+BOTH: frozenset[Role] = frozenset(("small", "large"))
+
+
+async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGenerator[Event]:
+    """Let one model write `count` steps by one decision.
+
+    A single step's request is ended by the engine itself where the step's last token can be named;
+    several steps run on in one request.
+    """
+    role = decision.writer
+    turn.pending = decision
+    goal = len(turn.steps) + count
+    while not turn.done and (turn.step is not None or len(turn.steps) < goal):
+        before = turn.progress
+        async with aclosing(turn.tokens(role, one_step=count == 1)) as tokens:
+            async for token in tokens:
+                if turn.step is None:
+                    yield turn.start(decision)
+                for event in turn.push(token):
+                    yield event
+                if turn.done or (turn.step is None and len(turn.steps) >= goal):
+                    break
+        if turn.progress == before:
+            return

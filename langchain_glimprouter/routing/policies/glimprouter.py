@@ -1,0 +1,99 @@
+"""GlimpRouter: probe, then dispatch (arXiv 2601.05110), with the fused probe."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS
+from langchain_glimprouter.errors import ConfigurationError, EngineRequestError
+from langchain_glimprouter.routing.entropy import Estimator, measure_entropy
+from langchain_glimprouter.routing.policies.base import BOTH, write_steps
+from langchain_glimprouter.routing.thresholds import Decision, Fixed, Threshold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from langchain_glimprouter.errors import Role
+    from langchain_glimprouter.routing.events import Event
+    from langchain_glimprouter.routing.turn import Token, Turn
+
+_CANDIDATES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class GlimpRouter:
+    """The small model runs on; the first token of each step, which it writes anyway, is the probe.
+
+    Where the entropy of that token's distribution lies above the threshold, the token is dropped
+    and the large model writes the step. A routine step costs no extra request and no extra token.
+
+    Attributes:
+        threshold: Judges the entropy.
+        first_n_steps_large: So many steps go to the large model unprobed.
+        top_logprobs: Log-probabilities of the probe (k); at least 2.
+        estimator: Which number stands for the entropy.
+    """
+
+    threshold: Threshold = field(default_factory=lambda: Fixed(1.0))
+    first_n_steps_large: int = 0
+    top_logprobs: int = MAX_TOP_LOGPROBS
+    estimator: Estimator = "renormalized"
+
+    name: ClassVar[str] = "glimprouter"
+    roles: ClassVar[frozenset[Role]] = BOTH
+    answer_by: ClassVar[Role | None] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not probe."""
+        if self.top_logprobs < 2:  # noqa: PLR2004
+            msg = f"top_logprobs={self.top_logprobs} shows no entropy: give 2 or more (20 is vLLM's limit)"
+            raise ConfigurationError(msg)
+        if self.first_n_steps_large < 0:
+            msg = f"first_n_steps_large={self.first_n_steps_large} cannot work: give 0 or more"
+            raise ConfigurationError(msg)
+
+    async def write(self, turn: Turn) -> AsyncGenerator[Event]:
+        """Write steps by the small model up to a hand-over, or one step by the large."""
+        first = self.first_n_steps_large - len(turn.steps)
+        if first > 0 and turn.pending is None:
+            async for event in write_steps(turn, Decision("large", "first_steps"), first):
+                yield event
+            return
+        if turn.pending is not None and turn.pending.writer == "large":
+            async for event in write_steps(turn, turn.pending):
+                yield event
+            return
+        async with aclosing(turn.tokens("small", top_logprobs=self.top_logprobs)) as tokens:
+            async for token in tokens:
+                if turn.step is None:
+                    decision = self.decide(turn, token)
+                    if decision.writer == "large":
+                        turn.drop_probe("small")
+                        turn.pending = decision
+                        return
+                    yield turn.start(decision)
+                for event in turn.push(token):
+                    yield event
+                if turn.done:
+                    return
+
+    def decide(self, turn: Turn, token: Token) -> Decision:
+        """Judge a step by its first token.
+
+        Raises:
+            EngineRequestError: If the engine sent no usable log-probabilities.
+        """
+        vocabulary = turn.pair.vocabularies["small"]
+        top = token.top
+        try:
+            if top is None:
+                msg = "no log-probabilities came with the token"
+                raise ValueError(msg)  # noqa: TRY301
+            entropy = measure_entropy(top.logprobs, vocabulary.size, self.estimator)
+        except ValueError as error:
+            msg = f"cannot probe a step: {error}"
+            raise EngineRequestError(msg, model=turn.pair.model("small"), role="small") from error
+        writer, threshold = self.threshold.decide(entropy, turn.usage)
+        return Decision(writer, "entropy", entropy, threshold, turn.candidates(top, _CANDIDATES))

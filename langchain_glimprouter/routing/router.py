@@ -1,0 +1,135 @@
+"""The one loop. Everything else in this package reads its events."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from langchain_glimprouter.errors import EngineError, PromptTooLongError
+from langchain_glimprouter.routing.events import TurnFinished
+from langchain_glimprouter.routing.pair import EnginePair
+from langchain_glimprouter.routing.policies.single import Always
+from langchain_glimprouter.routing.turn import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from langchain_glimprouter.engines.base import Engine, Vocabulary
+    from langchain_glimprouter.errors import Role
+    from langchain_glimprouter.routing.events import Event
+    from langchain_glimprouter.routing.options import TurnOptions, TurnRequest
+    from langchain_glimprouter.routing.policies.base import Policy
+
+ROLES: tuple[Role, Role] = ("small", "large")
+
+
+class Router:
+    """Runs turns over a pair of engines. All of it happens on the engines' event loop.
+
+    Attributes:
+        engines: By role.
+    """
+
+    def __init__(self, engines: Mapping[Role, Engine]) -> None:
+        self.engines = dict(engines)
+
+    @staticmethod
+    def roles(policy: Policy, options: TurnOptions) -> tuple[Role, ...]:
+        """Return the models that a turn may call; a prompt is needed for each."""
+        answer = policy.answer_by or options.answer_by
+        needed = policy.roles if answer == "route" else policy.roles | {answer}
+        return tuple(role for role in ROLES if role in needed)
+
+    async def run(self, request: TurnRequest, policy: Policy) -> AsyncGenerator[Event]:
+        """Run one turn: thought, then answer.
+
+        Closing the generator aborts the running request.
+
+        Args:
+            request: Prompts for `roles(policy, request.options)`, and options.
+            policy: Who writes what.
+
+        Raises:
+            PromptTooLongError: If a prompt leaves no room in its model's window.
+            EngineError: With the role in it, and the turn's record so far as `trace`.
+        """
+        options = request.options
+        needed = self.roles(policy, options)
+        try:
+            for role in needed:  # before an engine starts, where it can tell
+                window = await self.engines[role].context_window()
+                self._check_prompt(role, len(request.prompts[role].token_ids), window)
+            pair = await EnginePair.open({role: self.engines[role] for role in needed})
+        except EngineError as error:
+            error.role = error.role or self._role_of(error)
+            raise
+        for role in needed:
+            self._check_prompt(role, len(request.prompts[role].token_ids), pair.windows[role])
+        turn = Turn(pair, request)
+        try:
+            async for event in _write(turn, policy):
+                yield event
+            if turn.phase == "thinking":
+                answer = policy.answer_by or options.answer_by
+                turn.begin_answer(routed=answer == "route")
+                writer = policy if answer == "route" else Always(answer, "answer")
+                async for event in _write(turn, writer):
+                    yield event
+        except EngineError as error:
+            turn.interrupt("error")
+            error.trace = turn.trace(policy.name)
+            raise
+        yield TurnFinished(turn.trace(policy.name))
+
+    async def vocabularies(self, roles: Sequence[Role]) -> dict[Role, Vocabulary]:
+        """Return the vocabularies of some roles; starts no engine that need not start.
+
+        Raises:
+            EngineError: With the role in it.
+        """
+        found: dict[Role, Vocabulary] = {}
+        for role in roles:
+            try:
+                found[role] = await self.engines[role].vocabulary()
+            except EngineError as error:
+                error.role = role
+                raise
+        return found
+
+    async def aclose(self) -> None:
+        """Release the engines."""
+        for engine in self.engines.values():
+            await engine.aclose()
+
+    def _role_of(self, error: EngineError) -> Role | None:
+        for role, engine in self.engines.items():
+            if engine.model == error.model:
+                return role
+        return None
+
+    def _check_prompt(self, role: Role, tokens: int, window: int) -> None:
+        if tokens >= window:
+            msg = (
+                f"the prompt is too long for the {role} model {self.engines[role].model!r}: "
+                f"{tokens:,} tokens, {tokens - window + 1:,} more than its context window of "
+                f"{window:,} leaves room for; shorten the messages, or raise max_model_len"
+            )
+            raise PromptTooLongError(msg)
+
+
+async def _write(turn: Turn, policy: Policy) -> AsyncGenerator[Event]:
+    """Call a policy until the phase is over."""
+    while not turn.done:
+        before = turn.progress
+        async with aclosing(policy.write(turn)) as events:
+            async for event in events:
+                yield event
+        for event in turn.settle():
+            yield event
+        if turn.progress == before:
+            # An engine that ends every request at once must not spin this loop for ever.
+            await asyncio.sleep(0)
+            turn.stall()
+    for event in turn.settle():
+        yield event

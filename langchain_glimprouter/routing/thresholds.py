@@ -1,0 +1,68 @@
+"""Thresholds: is this entropy too high, now?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from langchain_glimprouter.errors import ConfigurationError, Role
+
+if TYPE_CHECKING:
+    from langchain_glimprouter.routing.entropy import Entropy
+    from langchain_glimprouter.routing.trace import TurnUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who writes the next step, and why.
+
+    Attributes:
+        writer: The chosen model.
+        reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer`.
+        entropy: The probe's entropy, where there was a probe.
+        threshold: The threshold in force, in nats.
+        candidates: The probe's likeliest tokens, as (text, probability).
+    """
+
+    writer: Role
+    reason: str
+    entropy: Entropy | None = None
+    threshold: float | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
+
+
+@runtime_checkable
+class Threshold(Protocol):
+    """Turns an entropy into a writer."""
+
+    def decide(self, entropy: Entropy, usage: TurnUsage) -> tuple[Role, float]:
+        """Return who writes the step, and the threshold (nats) that said so.
+
+        Args:
+            entropy: The probe.
+            usage: What this turn has used so far.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The paper's rule: the large model writes iff the entropy lies above τ.
+
+    Attributes:
+        tau: The threshold, in nats; infinity never calls the large model.
+    """
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a threshold."""
+        if math.isnan(self.tau) or self.tau < 0.0:
+            msg = f"threshold={self.tau} cannot work: give an entropy in nats, 0 or above (try 1.0)"
+            raise ConfigurationError(msg)
+
+    def decide(self, entropy: Entropy, usage: TurnUsage) -> tuple[Role, float]:
+        """Compare the estimate with τ."""
+        del usage
+        return ("large" if entropy.estimate > self.tau else "small"), self.tau

@@ -1,0 +1,257 @@
+"""The record of a turn: who wrote what, why, and what it cost. Plain data, JSON in and out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_glimprouter.errors import Role
+
+if TYPE_CHECKING:
+    from langchain_glimprouter.routing.thresholds import Decision
+
+Phase = Literal["thinking", "answer"]
+"""Part of a turn: the thought, or the text behind it."""
+
+StopReason = Literal[
+    "end_of_text",
+    "stop",
+    "max_tokens",
+    "context_window",
+    "loop",
+    "error",
+    "cancelled",
+]
+"""Why a turn ended. `stop`: one of the caller's stop strings appeared."""
+
+ThoughtEnd = Literal[
+    "closed",
+    "end_of_text",
+    "max_thinking_tokens",
+    "context_window",
+    "loop",
+]
+"""Why a thought ended. `closed`: a model wrote `</think>`; else it was forced."""
+
+StepEnd = Literal["delimiter", "length", "end_of_text", "closed", "stop", "budget", "interrupted"]
+"""Why a step ended. `length`: it reached `max_step_tokens`; `budget`: the phase's tokens ran out."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProbeTrace(_Record):
+    """What the glimpse at a step's first token showed.
+
+    Attributes:
+        entropy: The number compared with the threshold, in nats.
+        lower: Lower bound of the true entropy, in nats.
+        upper: Upper bound of the true entropy, in nats.
+        seen_mass: Probability of the tokens seen.
+        threshold: The threshold in force, in nats.
+        straddles: Whether the bounds lie on both sides of the threshold.
+        candidates: The likeliest tokens as (text, probability), likeliest first.
+    """
+
+    entropy: float
+    lower: float
+    upper: float
+    seen_mass: float
+    threshold: float | None = None
+    straddles: bool = False
+    candidates: list[tuple[str, float]] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, decision: Decision) -> ProbeTrace | None:
+        """Return the record of a decision's probe, if there was one."""
+        entropy, threshold = decision.entropy, decision.threshold
+        if entropy is None:
+            return None
+        return cls(
+            entropy=entropy.estimate,
+            lower=entropy.lower,
+            upper=entropy.upper,
+            seen_mass=entropy.seen_mass,
+            threshold=threshold if threshold is not None and math.isfinite(threshold) else None,
+            straddles=threshold is not None and entropy.straddles(threshold),
+            candidates=list(decision.candidates),
+        )
+
+
+class StepTokens(_Record):
+    """Tokens spent on one step, both models together.
+
+    Attributes:
+        decode: Tokens of the step itself.
+        probe: Tokens written only to be looked at, and dropped.
+        discarded: Other tokens that came behind the step's end and were dropped.
+        prefill: Context tokens computed by requests begun for this step.
+        cached: Context tokens that the prefix cache spared those requests.
+    """
+
+    decode: int = 0
+    probe: int = 0
+    discarded: int = 0
+    prefill: int = 0
+    cached: int = 0
+
+
+class StepTrace(_Record):
+    """One step.
+
+    Attributes:
+        index: Number of the step in its turn, from 0.
+        phase: `thinking` or `answer`.
+        start: Where its text begins in `RoutingTrace.text`.
+        end: Where its text ends.
+        writer: Which model wrote it.
+        reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer`.
+        probe: The glimpse, where there was one.
+        tokens: Tokens spent.
+        seconds: Wall time since the step before.
+        ended_by: Why it ended.
+    """
+
+    index: int
+    phase: Phase
+    start: int
+    end: int
+    writer: Role
+    reason: str
+    probe: ProbeTrace | None = None
+    tokens: StepTokens
+    seconds: float
+    ended_by: StepEnd
+
+
+class ModelUsage(_Record):
+    """What one model did in a turn.
+
+    Attributes:
+        model: Its name.
+        steps: Routed steps it wrote.
+        requests: Requests sent to its engine.
+        decode: Tokens it wrote that stayed.
+        probe: Tokens it wrote as probes that were dropped.
+        discarded: Other tokens it wrote that were dropped.
+        prefill: Context tokens it computed; all of a request's where the engine does not tell.
+        cached: Context tokens that its prefix cache held.
+        seconds: Wall time of the steps it wrote.
+    """
+
+    model: str = ""
+    steps: int = 0
+    requests: int = 0
+    decode: int = 0
+    probe: int = 0
+    discarded: int = 0
+    prefill: int = 0
+    cached: int = 0
+    seconds: float = 0.0
+
+
+class TurnUsage(_Record):
+    """What a turn has used so far.
+
+    Attributes:
+        small: The small model's share.
+        large: The large model's share.
+        hand_offs: Switches from one model to the other.
+        thinking_tokens: Tokens of the thought, its tags included.
+        answer_tokens: Tokens of the answer.
+    """
+
+    small: ModelUsage = Field(default_factory=ModelUsage)
+    large: ModelUsage = Field(default_factory=ModelUsage)
+    hand_offs: int = 0
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+
+    def of(self, role: Role) -> ModelUsage:
+        """Return one model's share."""
+        return self.small if role == "small" else self.large
+
+
+class RoutingTrace(_Record):
+    """The record of a turn.
+
+    Attributes:
+        policy: Name of the policy.
+        small: Name of the small model.
+        large: Name of the large model.
+        text: Thought and answer, as shown to the user.
+        steps: Every step, in order; their spans tile `text`.
+        usage: Tokens and seconds per model, hand-offs.
+        prompt_tokens: Tokens of the prompt, as the large model counts them.
+        seconds: Wall time of the turn.
+        stop_reason: Why the turn ended.
+        thought_end: Why the thought ended; `None` for models that do not think.
+        forced_close: Whether `</think>` was written by the router.
+    """
+
+    policy: str
+    small: str
+    large: str
+    text: str
+    steps: list[StepTrace]
+    usage: TurnUsage
+    prompt_tokens: int
+    seconds: float
+    stop_reason: StopReason
+    thought_end: ThoughtEnd | None = None
+    forced_close: bool = False
+
+    def step_text(self, step: StepTrace) -> str:
+        """Return a step's text."""
+        return self.text[step.start : step.end]
+
+    def _phase_text(self, phase: Phase) -> str:
+        return "".join(self.step_text(step) for step in self.steps if step.phase == phase)
+
+    @property
+    def thought(self) -> str:
+        """Text of the thought, without its tags."""
+        return self._phase_text("thinking")
+
+    @property
+    def answer(self) -> str:
+        """Text of the answer."""
+        return self._phase_text("answer")
+
+    @property
+    def routed_steps(self) -> list[StepTrace]:
+        """The steps that the policy decided about: all but an answer by one model."""
+        return [step for step in self.steps if step.reason != "answer"]
+
+    @property
+    def intervention_rate(self) -> float:
+        """Share of routed steps that the large model wrote; 0 if there are none."""
+        steps = self.routed_steps
+        return sum(step.writer == "large" for step in steps) / len(steps) if steps else 0.0
+
+    def summary(self) -> dict[str, object]:
+        """Return the turn in one flat dictionary, for response metadata and logs."""
+        usage = self.usage
+        return {
+            "policy": self.policy,
+            "intervention_rate": round(self.intervention_rate, 4),
+            "hand_offs": usage.hand_offs,
+            "steps": {"small": usage.small.steps, "large": usage.large.steps},
+            "tokens": {
+                role: usage.of(role).model_dump(
+                    include={"decode", "probe", "discarded", "prefill", "cached"}
+                )
+                for role in ("small", "large")
+            },
+            "seconds": {
+                "small": round(usage.small.seconds, 4),
+                "large": round(usage.large.seconds, 4),
+                "total": round(self.seconds, 4),
+            },
+            "models": {"small": self.small, "large": self.large},
+            "stop_reason": self.stop_reason,
+            "thought_end": self.thought_end,
+        }
