@@ -5,6 +5,7 @@ from __future__ import annotations
 from langchain_glimprouter._version import __version__
 from langchain_glimprouter.chat_models import ChatGlimpRouter
 from langchain_glimprouter.engines.scripted import Fault, ScriptedEngine, ScriptedStep
+from langchain_glimprouter.engines.vllm_local import VLLMEngine
 from langchain_glimprouter.engines.vllm_server import VLLMServer
 from langchain_glimprouter.errors import (
     ConfigurationError,
@@ -40,6 +41,7 @@ __all__ = [
     "ScriptedEngine",
     "ScriptedStep",
     "TurnTimeoutError",
+    "VLLMEngine",
     "VLLMServer",
     "__version__",
     "trace_of",

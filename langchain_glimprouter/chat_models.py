@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.language_models.chat_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import (
     AliasChoices,
@@ -26,7 +28,7 @@ from langchain_glimprouter.engines.resolve import resolve_engine
 from langchain_glimprouter.engines.runtime import get_runtime
 from langchain_glimprouter.errors import ConfigurationError, Role, TurnTimeoutError
 from langchain_glimprouter.messages.assembler import PROVIDER, Assembler
-from langchain_glimprouter.messages.convert import to_template_messages
+from langchain_glimprouter.messages.convert import session_key, to_template_messages
 from langchain_glimprouter.messages.prompt import render_prompts
 from langchain_glimprouter.names import unknown
 from langchain_glimprouter.routing.entropy import Estimator
@@ -36,10 +38,17 @@ from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import ROLES, Router
 from langchain_glimprouter.routing.steps import BlankLines, Steps
 from langchain_glimprouter.routing.thresholds import Threshold
-from langchain_glimprouter.settings import Call, settle_call, settle_policy
+from langchain_glimprouter.settings import Call, settle_call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Generator,
+        Iterator,
+        Sequence,
+    )
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models.model_profile import ModelProfile
@@ -47,7 +56,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 _CONFIGURABLE = ("threshold", "policy", "model")
-_NOT_SENT = frozenset({"small", "large", "api_key", "max_retries", "chat_template"})
+_NOT_SENT = frozenset({"small", "large", "api_key", "max_retries"})
 
 
 class ChatGlimpRouter(BaseChatModel):
@@ -165,7 +174,7 @@ class ChatGlimpRouter(BaseChatModel):
     """Key of the servers, for engines given as URLs."""
 
     chat_template: str | None = None
-    """A chat template, or the path of one, for engines given as strings."""
+    """A chat template for both models in place of their own: its text, or the path of a file."""
 
     chat_template_kwargs: dict[str, Any] | None = None
     """Further variables of the chat templates."""
@@ -210,11 +219,7 @@ class ChatGlimpRouter(BaseChatModel):
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        options = {
-            "chat_template": self.chat_template,
-            "api_key": self.api_key,
-            "max_retries": self.max_retries,
-        }
+        options = {"api_key": self.api_key, "max_retries": self.max_retries}
         engines: dict[Role, Engine] = {
             role: resolve_engine(getattr(self, role), role, options) for role in ROLES
         }
@@ -266,7 +271,10 @@ class ChatGlimpRouter(BaseChatModel):
                     tags=call.options.think_tags,
                     template_kwargs=call.template_kwargs,
                 )
-                request = TurnRequest(prompts, opening, call.options)
+                options = call.options
+                if options.session_id is None:
+                    options = replace(options, session_id=session_key(conversation))
+                request = TurnRequest(prompts, opening, options)
                 async with aclosing(router.run(request, call.policy)) as events:
                     async for event in events:
                         if self.on_trace is not None and isinstance(event, TurnFinished):
@@ -275,7 +283,10 @@ class ChatGlimpRouter(BaseChatModel):
         except TimeoutError as error:
             if isinstance(error, TurnTimeoutError):
                 raise
-            msg = f"the turn took longer than timeout={call.timeout:g} s; raise timeout or lower max_thinking_tokens"
+            msg = (
+                f"the turn took longer than timeout={call.timeout:g} s; raise timeout, or lower "
+                f"max_thinking_tokens"
+            )
             raise TurnTimeoutError(msg) from error
 
     # -- LangChain's protocol ------------------------------------------------------------------
@@ -352,7 +363,7 @@ class ChatGlimpRouter(BaseChatModel):
             async for event in events:
                 if isinstance(event, TurnFinished):
                     message = assembler.message(event.trace)
-        assert message is not None  # noqa: S101 - the router ends with TurnFinished or raises
+        assert message is not None
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def invoke(
@@ -410,9 +421,9 @@ class ChatGlimpRouter(BaseChatModel):
         params = {name: getattr(self, name) for name in _FIELDS}
         return {**params, **{role: self._router.engines[role].model for role in ROLES}}
 
-    def _model_name(self, pinned: object = None) -> str:
+    def _model_name(self, pinned: str | None = None) -> str:
         engines = self._router.engines
-        if pinned == "small" or pinned == "large":
+        if pinned in ROLES:
             return f"{pinned}: {engines[pinned].model}"
         return f"{engines['small'].model} + {engines['large'].model}"
 
@@ -458,7 +469,7 @@ class ChatGlimpRouter(BaseChatModel):
             to_template_messages(messages),
             thinking=self.thinking,
             tags=self.think_tags,
-            template_kwargs=self.chat_template_kwargs or {},
+            template_kwargs=self._settle(None, {}).template_kwargs,
         )
         return len(prompts["large"].token_ids)
 

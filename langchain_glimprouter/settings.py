@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter.engines.base import Sampling
+from langchain_glimprouter.engines.model_files import read_chat_template
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
 from langchain_glimprouter.routing.options import TurnOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PER_CALL = frozenset(
     {
         "answer_by",
+        "chat_template",
         "chat_template_kwargs",
         "estimator",
         "first_n_steps_large",
@@ -122,7 +124,7 @@ def settle_call(
         policy=Always(pinned) if pinned else settle_policy(value, given, frozenset(keywords)),
         options=options,
         thinking=value["thinking"],
-        template_kwargs=value["chat_template_kwargs"] or {},
+        template_kwargs=_template_kwargs(value),
         timeout=_within(value, "timeout", 0.0, math.inf, open_low=True),
         pinned=pinned,
     )
@@ -132,7 +134,7 @@ def settle_policy(
     value: Mapping[str, Any], given: frozenset[str], keywords: frozenset[str] = frozenset()
 ) -> Policy:
     """Return the policy that the options ask for."""
-    policy = value["policy"]
+    policy: Policy | str = value["policy"]
     if isinstance(policy, str):
         threshold = as_threshold(value["threshold"])
         probing = GlimpRouter(
@@ -153,7 +155,7 @@ def settle_policy(
 def check_single(n: object) -> None:
     """Refuse more than one answer per call."""
     if n not in (None, 1):
-        msg = f"n={n!r}: a routed turn gives one answer; call batch() with the prompt repeated instead"
+        msg = f"n={n!r}: a routed turn gives one answer; repeat the prompt in batch() instead"
         raise ConfigurationError(msg)
 
 
@@ -172,28 +174,33 @@ def _warn_of_idle_threshold(policy: Policy) -> None:
         )
 
 
+def _template_kwargs(value: Mapping[str, Any]) -> dict[str, Any]:
+    kwargs = dict(value["chat_template_kwargs"] or {})
+    if (template := read_chat_template(value["chat_template"])) is not None:
+        kwargs["chat_template"] = template
+    return kwargs
+
+
 def _pinned(model: object) -> Role | None:
     if model is None:
         return None
-    if model in ("small", "large"):
-        role: Literal["small", "large"] = model  # type: ignore[assignment]
-        return role
+    if model == "small" or model == "large":  # noqa: PLR1714 - mypy narrows this
+        return model
     msg = f"model={model!r} cannot be called: 'small' or 'large' pins one engine of the pair"
     raise ConfigurationError(msg)
 
 
 def _stop(stop: Sequence[str] | str | None, delimiters: Sequence[str]) -> tuple[str, ...]:
     texts = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    for text in texts:
-        if not isinstance(text, str) or not text:
-            msg = f"stop={stop!r} holds what is no text: give non-empty strings"
-            raise ConfigurationError(msg)
-        if text in delimiters:
-            msg = (
-                f"stop={text!r} is also the delimiter of steps, so the answer would end with its "
-                f"first step: choose another stop string, or another delimiter with steps="
-            )
-            raise ConfigurationError(msg)
+    if not all(text and isinstance(text, str) for text in texts):
+        msg = f"stop={stop!r} holds what is no text: give non-empty strings"
+        raise ConfigurationError(msg)
+    if clash := set(texts) & set(delimiters):
+        msg = (
+            f"stop={clash.pop()!r} is also the delimiter of steps, so the answer would end with "
+            f"its first step: choose another stop string, or another delimiter with steps="
+        )
+        raise ConfigurationError(msg)
     return texts
 
 
@@ -211,7 +218,8 @@ def _within(
     number = value.get(name)
     if number is None:
         return None
-    if not isinstance(number, int | float) or not (low < number if open_low else low <= number) or not number <= high:
+    fits = isinstance(number, int | float) and (low < number or (low == number and not open_low))
+    if not fits or not number <= high:
         kind = "above" if open_low else "at least"
         most = "" if high == math.inf else f" and at most {high:g}"
         msg = f"{name}={number!r} cannot work: give a number {kind} {low:g}{most}"

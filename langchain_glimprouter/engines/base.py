@@ -74,7 +74,7 @@ class GenerationDelta:
 
     Attributes:
         token_ids: New tokens, stop tokens and end-of-text included; may hold several.
-        top_logprobs: One entry a token (it may be computed when read), or `None` if none was asked for.
+        top_logprobs: One entry a token (it may be computed when read), or `None` if unasked.
         finish_reason: Set on the last delta.
         cached_tokens: On the first delta, how many context tokens the prefix cache held;
             `None` where the engine does not tell.
@@ -151,7 +151,8 @@ class Vocabulary(Protocol):
         Args:
             messages: OpenAI-style messages.
             tools: OpenAI-style tool schemas.
-            **template_kwargs: Further variables of the template (`enable_thinking`).
+            **template_kwargs: Further variables of the template (`enable_thinking`);
+                `chat_template` takes the template's place.
 
         Raises:
             ConfigurationError: If there is no template, or it refuses the messages.

@@ -29,7 +29,7 @@ def token_bytes(token: str, alphabet: dict[int, int]) -> bytes:
 
 
 class ByteDecoder:
-    """Decodes byte-level vocabularies (GPT-2, Qwen, Llama 3, DeepSeek) exactly as a whole decode does.
+    """Decodes byte-level vocabularies (GPT-2, Qwen, Llama 3) exactly as a whole decode does.
 
     Bytes that cannot become a character turn into U+FFFD as soon as that is certain; bytes that
     still can stay pending until the token that completes them.

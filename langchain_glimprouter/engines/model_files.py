@@ -104,10 +104,9 @@ def read_model_facts(
         ConfigurationError: If the model has no readable config.
     """
     with reading("config", model):
-        from transformers import PreTrainedConfig
-
-        config, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
-    if not config:
+        config = _read_json(model, "config.json", revision, needed=True)
+        generation = _read_json(model, "generation_config.json", revision, needed=False)
+    if config is None:
         raise ConfigurationError(
             f"`model={model!r}` has no config.json. Give the folder with the model's config.json."
         )
@@ -118,7 +117,7 @@ def read_model_facts(
     return ModelFacts(
         vocab_size=int(vocab_size) if vocab_size else None,
         context_window=_context_window(text_config),
-        eos_ids=_eos_ids(config) | _eos_ids(_generation_config(model, revision)),
+        eos_ids=_eos_ids(config) | _eos_ids(generation or {}),
     )
 
 
@@ -156,28 +155,34 @@ def _context_window(config: Mapping[str, Any]) -> int | None:
     if kind in ("longrope", "su"):
         return int(config.get("original_max_position_embeddings") or original or window)
     if kind in ("default", "llama3", "mrope", "proportional"):
-        return window
+        return int(window)
     if kind == "yarn":
         window = original or window
     return int(window * float(scaling.get("factor") or 1))
 
 
-def _generation_config(model: str, revision: str | None) -> Mapping[str, Any]:
-    from transformers.utils import cached_file
+def _read_json(
+    model: str, name: str, revision: str | None, *, needed: bool
+) -> dict[str, Any] | None:
+    """Return a model's file, or `None` if it has no such file.
 
-    try:
+    Raises:
+        OSError: If the file is needed and the model is not on the hub, or not to be reached.
+    """
+    path: str | Path | None = Path(model) / name
+    if not Path(model).is_dir():
+        from transformers.utils.hub import cached_file
+
         path = cached_file(
             model,
-            "generation_config.json",
+            name,
             revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_missing_entries=needed,
+            _raise_exceptions_for_connection_errors=needed,
         )
-    except OSError:
-        return {}
-    if path is None:
-        return {}
-    values: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None or not Path(path).exists():
+        return None
+    values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return values
 
 

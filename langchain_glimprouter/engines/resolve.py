@@ -23,7 +23,7 @@ def resolve_engine(value: Engine | str, role: Role, options: Mapping[str, Any]) 
     Args:
         value: An engine, the URL of a vLLM server, or a model's id or path.
         role: Its place in the pair; in-process engines share a GPU accordingly.
-        options: `chat_template`, and for servers `api_key` and `max_retries`; `None` for unset.
+        options: For servers: `api_key` and `max_retries`; `None` for unset.
 
     Raises:
         ConfigurationError: If it is none of these.
@@ -41,14 +41,11 @@ def resolve_engine(value: Engine | str, role: Role, options: Mapping[str, Any]) 
         msg = f"{role} is empty: give a model's id or path, or the URL of a vLLM server"
         raise ConfigurationError(msg)
     remote = value.startswith(("http://", "https://"))
-    names = ("chat_template", "api_key", "max_retries") if remote else ("chat_template",)
-    given = {name: options[name] for name in names if options.get(name) is not None}
-    key = (value, role, *((name, str(given[name])) for name in sorted(given)))
-    if "api_key" in given:  # str() of a secret hides what tells two apart
-        key = (*key, given["api_key"].get_secret_value())
+    given = {name: option for name, option in options.items() if remote and option is not None}
+    key = (value, role, *sorted(given.items(), key=lambda item: item[0]))
     engine = _shared.get(key)
     if engine is None:
-        engine = _server(value, given) if remote else _local(value, given)
+        engine = _server(value, given) if remote else _local(value)
         _hint(engine, role)
         _shared[key] = engine
     return engine
@@ -60,10 +57,10 @@ def _server(url: str, options: Mapping[str, Any]) -> Engine:
     return VLLMServer(url, **options)
 
 
-def _local(model: str, options: Mapping[str, Any]) -> Engine:
+def _local(model: str) -> Engine:
     from langchain_glimprouter.engines.vllm_local import VLLMEngine
 
-    return VLLMEngine(model, **options)
+    return VLLMEngine(model)
 
 
 def _hint(engine: Engine, role: Role) -> None:

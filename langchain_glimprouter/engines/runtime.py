@@ -1,7 +1,7 @@
 """The one background event loop that owns the engines, and the ways to it from anywhere else.
 
-vLLM's `AsyncLLM` belongs to the loop that first runs it; from another loop it loses wake-ups. So all
-engines live on one loop in a daemon thread, and callers on other threads and loops come here.
+vLLM's `AsyncLLM` belongs to the loop that first runs it; from another loop it loses wake-ups. So
+all engines live on one loop in a daemon thread, and callers on other threads and loops come here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from langchain_glimprouter.engines.channel import Channel
@@ -42,7 +42,9 @@ class RuntimeClosedError(EngineError):
 class _Job:
     """A task on the runtime's loop, seen from another thread. Dropping it cancels the task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]
+    ) -> None:
         self._loop = loop
         self.finished: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._task: list[asyncio.Task[Any]] = []
@@ -122,9 +124,7 @@ class Runtime:
         self._closing = threading.Lock()
         self._closed = False
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._serve, name="glimprouter-runtime", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="glimprouter-runtime", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
@@ -240,7 +240,7 @@ class Runtime:
                 if done:
                     break
                 future = loop.create_future()
-                channel.waiter = lambda future=future: _wake(loop, future)  # type: ignore[misc]
+                channel.waiter = lambda future=future: _wake(loop, future)
                 if not channel.items and not channel.done:
                     await future
         finally:

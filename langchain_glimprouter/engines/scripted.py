@@ -16,14 +16,19 @@ from langchain_glimprouter.engines.base import (
     GenerationRequest,
     TopLogprobs,
 )
-from langchain_glimprouter.engines.scripted_vocabulary import ASSISTANT, END, ScriptedVocabulary
+from langchain_glimprouter.engines.scripted_vocabulary import (
+    ASSISTANT,
+    END,
+    FILLERS,
+    ScriptedVocabulary,
+)
 from langchain_glimprouter.errors import EngineDeadError, EngineRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 _ROUTINE = 0.05  # nats: entropy inside steps
-_REMEMBERED = 4096  # conversations
+_REMEMBERED = 64  # turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,6 @@ class Fault:
     at_token: int
     error: Exception | None = field(default_factory=lambda: EngineDeadError("scripted fault"))
     dead: bool = True
-
-
-Script = "Sequence[str | ScriptedStep] | Callable[[str], Sequence[str | ScriptedStep]]"
 
 
 class ScriptedEngine:
@@ -110,7 +112,7 @@ class ScriptedEngine:
         self._steps = steps
         self._vocabulary = vocabulary or ScriptedVocabulary()
         self._window = context_window
-        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._places: OrderedDict[int, _Place] = OrderedDict()
 
     async def start(self) -> None:
         """Nothing to start; a dead engine says so."""
@@ -180,7 +182,9 @@ class ScriptedEngine:
                 elif count >= most:
                     finish = "length"
                 if finish is not None or len(ids) >= self.tokens_per_delta:
-                    yield GenerationDelta(ids, tops if request.top_logprobs else None, finish, cached)
+                    yield GenerationDelta(
+                        ids, tops if request.top_logprobs else None, finish, cached
+                    )
                     ids, tops, cached = [], [], None
                 if finish is not None:
                     return
@@ -205,24 +209,24 @@ class ScriptedEngine:
 
     def _remember(self, request: GenerationRequest) -> None:
         self.requests.append(request)
-        if len(self.requests) > 1000:  # noqa: PLR2004
+        if len(self.requests) > 1000:
             del self.requests[:500]
 
     def _script(self, request: GenerationRequest) -> _Reader:
         ids = request.token_ids
-        key = request.session_id or ""
-        place = self._places.get(key)
-        if place is None or not key or not place.continues(ids):
+        place = self._places.get(id(ids))  # a turn's live list keeps its identity, and only grows
+        if place is None:
             prompt_end = _last(ids, self._vocabulary.token(ASSISTANT)) + 1
             steps = self._steps
             if callable(steps):
                 steps = steps(self._vocabulary.decode(ids[:prompt_end]))
-            place = _Place(self._vocabulary, [_step(step) for step in steps], self.answer, prompt_end)
-            if key:
-                self._places[key] = place
-                if len(self._places) > _REMEMBERED:
-                    self._places.popitem(last=False)
-        place.catch_up(ids)
+            place = _Place(
+                self._vocabulary, [_step(step) for step in steps], self.answer, ids, prompt_end
+            )
+            self._places[id(ids)] = place
+            if len(self._places) > _REMEMBERED:
+                self._places.popitem(last=False)
+        place.catch_up()
         return _Reader(place, self._vocabulary)
 
 
@@ -230,7 +234,12 @@ class _Place:
     """Where a conversation stands in the script. Reads only what came since it last looked."""
 
     def __init__(
-        self, vocabulary: ScriptedVocabulary, steps: list[ScriptedStep], answer: str, start: int
+        self,
+        vocabulary: ScriptedVocabulary,
+        steps: list[ScriptedStep],
+        answer: str,
+        ids: Sequence[int],
+        start: int,
     ) -> None:
         self.steps = steps
         self.answer = answer
@@ -239,18 +248,13 @@ class _Place:
         self.thinking = False
         self.closed = False
         self._vocabulary = vocabulary
+        self._ids = ids  # kept alive, so that no other list gets its identity
         self._read = start
-        self._last: int | None = None
 
-    def continues(self, ids: Sequence[int]) -> bool:
-        """Tell whether `ids` may be what was read before and more."""
-        return len(ids) >= self._read and (self._last is None or ids[self._read - 1] == self._last)
-
-    def catch_up(self, ids: Sequence[int]) -> None:
-        """Read the rest of `ids`."""
-        text = self._vocabulary.decode(ids[self._read :])
-        self._read = len(ids)
-        self._last = ids[-1] if ids else None
+    def catch_up(self) -> None:
+        """Read what came since."""
+        text = self._vocabulary.decode(self._ids[self._read :])
+        self._read = len(self._ids)
         if "<think>" in text:
             self.thinking = True
             text = text.rpartition("<think>")[2]
@@ -278,7 +282,7 @@ class _Reader:
         text, entropy = next(self._pieces)
         return self._vocabulary.token(text), entropy
 
-    def _all(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _all(self) -> Iterator[tuple[str, float]]:
         place = self._place
         partial, thinking = place.partial, place.thinking
         if not place.closed:
@@ -295,7 +299,7 @@ class _Reader:
                 yield piece, _ROUTINE
         yield END, _ROUTINE
 
-    def _step(self, step: ScriptedStep, partial: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _step(self, step: ScriptedStep, partial: str) -> Iterator[tuple[str, float]]:
         if partial and step.text.startswith(partial):
             pieces = self._vocabulary.pieces(step.text[len(partial) :])
         else:
@@ -317,8 +321,7 @@ def _last(ids: Sequence[int], wanted: int) -> int:
 
 def _distribution(token_id: int, entropy: float, count: int) -> TopLogprobs:
     logprobs = _logprobs(entropy, count)
-    others = range(-1, -count, -1)  # ids that no text has, which decode to something all the same
-    return TopLogprobs((token_id, *(token_id + other for other in others)), logprobs, logprobs[0])
+    return TopLogprobs((token_id, *FILLERS[: count - 1]), logprobs, logprobs[0])
 
 
 @functools.lru_cache(maxsize=4096)

@@ -15,6 +15,9 @@ Unit = Literal["words", "characters"]
 
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 _SPECIAL = (USER, ASSISTANT, END, "<|system|>", "<|tool|>", "<think>", "</think>")
+FILLERS = range(len(_SPECIAL), len(_SPECIAL) + 128)
+"""Ids of tokens that no text has: the unlikely rest of a distribution."""
+
 _SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, _SPECIAL)) + ")")
 _WORD = re.compile(r"[^\S\n]*[^\s]+\n*|\s+")
 
@@ -23,7 +26,7 @@ class _Table:
     """Ids of one unit, shared by the process, so that equal text has equal ids everywhere."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = list(_SPECIAL)
+        self.texts: list[str] = [*_SPECIAL, *(f"<filler {index}>" for index in FILLERS)]
         self.ids: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -122,7 +125,9 @@ class ScriptedVocabulary:
             msg = "messages must not be empty: give at least one message"
             raise ConfigurationError(msg)
         parts = [f"<|system|>tools: {tools}{END}"] if tools else []
-        parts += [f"<|{message['role']}|>{message.get('content') or ''}{END}" for message in messages]
+        parts += [
+            f"<|{message['role']}|>{message.get('content') or ''}{END}" for message in messages
+        ]
         thinks = template_kwargs.get("enable_thinking", self.opens_thought)
         return "".join(parts) + ASSISTANT + ("<think>\n" if thinks else "")
 

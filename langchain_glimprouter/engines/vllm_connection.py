@@ -17,7 +17,8 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from langchain_glimprouter.engines.vllm_protocol import ServerRefusalError
@@ -34,7 +35,9 @@ CHECK_SECONDS = 10.0
 
 # A server that is gone is told within a second; one that is busy is worth a wait.
 _GONE_SECONDS = 0.5
-_BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE})
+_BUSY = frozenset(
+    {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}
+)
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 
 
@@ -87,11 +90,18 @@ class VLLMConnection:
     ) -> None:
         self.root = root
         self._max_retries = max_retries
+        context: ssl.SSLContext | bool
+        if root.scheme == "http":
+            context = False  # nothing to check, and loading the certificates takes 0.1 s
+        elif isinstance(verify, str):
+            context = ssl.create_default_context(cafile=verify)
+        else:
+            context = verify
         self._client = httpx.AsyncClient(
             base_url=root,
             headers=dict(headers)
             | ({"Authorization": f"Bearer {api_key.get_secret_value()}"} if api_key else {}),
-            verify=ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify,
+            verify=context,
             timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
             # A turn holds one connection at a time. vLLM closes idle ones after 5 s; ours go first.
             limits=httpx.Limits(
@@ -142,7 +152,7 @@ class VLLMConnection:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(_worth_a_retry),
                 stop=lambda state: stop_after_attempt(self._max_retries + 1)(state) or _gone(state),
-                wait=wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.1),
+                wait=wait_exponential(multiplier=0.2, max=5.0) + wait_random(0.0, 0.1),
                 reraise=True,
             ):
                 with attempt:
@@ -185,7 +195,9 @@ class VLLMConnection:
             if not complete:
                 raise
         except SSEError as error:
-            raise ServerRefusalError(httpx.codes.BAD_GATEWAY, f"no event stream: {error}") from error
+            raise ServerRefusalError(
+                httpx.codes.BAD_GATEWAY, f"no event stream: {error}"
+            ) from error
         if not complete or empty:
             raise httpx.RemoteProtocolError("the stream ended before its last chunk")
 
@@ -209,10 +221,13 @@ class VLLMConnection:
         return not response.is_server_error
 
     def _lost(self, error: httpx.TransportError) -> EngineError:
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.ProxyError):
+        if isinstance(
+            error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.ProxyError
+        ):
             return EngineError(f"cannot ask {self.root}: {error}")
         return EngineDeadError(
-            f"no vLLM server answers at {self.root} ({_cause(error)}); start it, or correct `base_url`"
+            f"no vLLM server answers at {self.root} ({_cause(error)}); "
+            "start it, or correct `base_url`"
         )
 
 
@@ -226,8 +241,12 @@ def error_message(response: httpx.Response) -> str:
 
 
 def _chunk(data: str) -> dict[str, Any]:
-    chunk: dict[str, Any] = json.loads(data)
-    if error := chunk.get("error"):
+    try:
+        chunk: dict[str, Any] = json.loads(data)
+        error = chunk.get("error")
+    except (ValueError, AttributeError):
+        raise ServerRefusalError(httpx.codes.BAD_GATEWAY, f"no chunk: {data[:200]!r}") from None
+    if error:
         raise ServerRefusalError(int(error.get("code") or 500), str(error.get("message")))
     return chunk
 

@@ -16,7 +16,8 @@ from langchain_glimprouter.engines.base import (
     TopLogprobs,
 )
 
-TOKEN_ID_PREFIX = "token_id:"  # noqa: S105  (how vLLM spells a token by its id)
+_PREFIX = "token_id:"  # how vLLM spells a token by its id
+_SKIP = len(_PREFIX)
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "repetition": "stop",
@@ -50,7 +51,9 @@ class Endpoint(Protocol):
         """Path below the server's root."""
         ...
 
-    def body(self, model: str, token_ids: Sequence[int], request: GenerationRequest) -> dict[str, Any]:
+    def body(
+        self, model: str, token_ids: Sequence[int], request: GenerationRequest
+    ) -> dict[str, Any]:
         """Return the JSON body that asks for `request`, continuing `token_ids`."""
         ...
 
@@ -69,7 +72,9 @@ class CompletionsEndpoint:
 
     path: str = "/v1/completions"
 
-    def body(self, model: str, token_ids: Sequence[int], request: GenerationRequest) -> dict[str, Any]:
+    def body(
+        self, model: str, token_ids: Sequence[int], request: GenerationRequest
+    ) -> dict[str, Any]:
         """Return the JSON body that asks for `request`, continuing `token_ids`."""
         return {
             "model": model,
@@ -87,19 +92,23 @@ class CompletionsEndpoint:
     def delta(self, choice: Mapping[str, Any], top_logprobs: int) -> GenerationDelta:
         """Read one choice of a streamed chunk."""
         logprobs = choice.get("logprobs") or {}
-        token_ids = [_token_id(token) for token in logprobs.get("tokens", ())]
-        if not token_ids and choice.get("text"):
+        tokens = logprobs.get("tokens", ())
+        if (not logprobs and choice.get("text")) or (tokens and not tokens[0].startswith(_PREFIX)):
             raise NoTokenIdsError
+        token_ids = [int(token[_SKIP:]) for token in tokens]
         delta = GenerationDelta(token_ids, finish_reason=_finish_reason(choice))
         if top_logprobs:
             positions = zip(
-                token_ids, logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
+                token_ids,
+                logprobs.get("token_logprobs", ()),
+                logprobs.get("top_logprobs", ()),
+                strict=True,
             )
             delta.top_logprobs = [
                 _ranked(
                     token_id,
                     sampled,
-                    [_token_id(token) for token in top],
+                    [int(token[_SKIP:]) for token in top],
                     list(top.values()),
                     # One more than asked for: the sampled token is none of the likeliest.
                     outside=len(top) > top_logprobs,
@@ -121,7 +130,9 @@ class TokensEndpoint:
     path: str = "/inference/v1/generate"
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def body(self, model: str, token_ids: Sequence[int], request: GenerationRequest) -> dict[str, Any]:
+    def body(
+        self, model: str, token_ids: Sequence[int], request: GenerationRequest
+    ) -> dict[str, Any]:
         """Return the JSON body that asks for `request`, continuing `token_ids`."""
         sampling = {
             **self.defaults,
@@ -130,6 +141,8 @@ class TokensEndpoint:
             "detokenize": bool(request.stop),
             "flat_logprobs": True,
         }
+        if own := self.defaults.get("stop_token_ids"):
+            sampling["stop_token_ids"] = [*own, *request.stop_token_ids]
         if request.top_logprobs:
             # The list is cut at what was asked for *with* the sampled token, so ask for one more.
             sampling["logprobs"] = request.top_logprobs + 1
@@ -161,6 +174,12 @@ class TokensEndpoint:
         return delta
 
 
+def cached_tokens(usage: Mapping[str, Any]) -> int | None:
+    """Return how many prompt tokens came from the prefix cache, if the server tells."""
+    value = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return None if value is None else int(value)
+
+
 def _common(request: GenerationRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"max_tokens": request.max_tokens, "skip_special_tokens": False}
     if request.stop_token_ids:
@@ -176,12 +195,6 @@ def _common(request: GenerationRequest) -> dict[str, Any]:
 def _sampling(request: GenerationRequest) -> dict[str, Any]:
     # What is left out follows the server's `generation_config`.
     return {name: value for name, value in asdict(request.sampling).items() if value is not None}
-
-
-def _token_id(token: str) -> int:
-    if not token.startswith(TOKEN_ID_PREFIX):
-        raise NoTokenIdsError
-    return int(token[len(TOKEN_ID_PREFIX) :])
 
 
 def _finish_reason(choice: Mapping[str, Any]) -> FinishReason | None:
@@ -212,8 +225,10 @@ def _ranked(
         outside: Whether the sampled token is none of the likeliest.
         limit: How many to keep.
     """
-    del ids[0], logprobs[0]
-    if not outside:
+    if outside:
+        del ids[0], logprobs[0]
+    elif len(ids) > 1 and logprobs[1] > sampled:
+        del ids[0], logprobs[0]
         place = next((i for i, value in enumerate(logprobs) if value <= sampled), len(ids))
         ids.insert(place, token_id)
         logprobs.insert(place, sampled)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -21,7 +22,11 @@ from langchain_glimprouter.engines.base import (
 from langchain_glimprouter.engines.runtime import get_runtime
 from langchain_glimprouter.engines.vllm_check import ServedModel, check_server
 from langchain_glimprouter.engines.vllm_connection import VLLMConnection, parse_base_url
-from langchain_glimprouter.engines.vllm_protocol import NoTokenIdsError, ServerRefusalError
+from langchain_glimprouter.engines.vllm_protocol import (
+    NoTokenIdsError,
+    ServerRefusalError,
+    cached_tokens,
+)
 from langchain_glimprouter.engines.vocabulary import load_vocabulary
 from langchain_glimprouter.errors import ConfigurationError, EngineError, EngineRequestError
 
@@ -69,7 +74,7 @@ class VLLMServer:
             )
         if max_retries < 0:
             raise ConfigurationError(f"max_retries: {max_retries} is below 0")
-        if isinstance(verify, str) and not os.path.isfile(verify):
+        if isinstance(verify, str) and not Path(verify).is_file():
             raise ConfigurationError(f"verify: there is no CA bundle at {verify!r}")
         if api_key is None:
             api_key = os.environ.get("VLLM_API_KEY") or None
@@ -154,55 +159,51 @@ class VLLMServer:
         return self._generate(replace(request, token_ids=list(request.token_ids)))
 
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta]:
+        try:
+            async with aclosing(self._deltas(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except EngineError as error:
+            error.model = self.model
+            raise
+
+    async def _deltas(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta]:
         served = await self._checked()
         room = served.context_window - len(request.token_ids)
         if room < 1:
             raise EngineRequestError(
                 f"a context of {len(request.token_ids)} tokens leaves no room in the window of "
-                f"{served.context_window} tokens",
-                model=self.model,
+                f"{served.context_window} tokens"
             )
         request = replace(request, max_tokens=min(request.max_tokens, room))
-        endpoint, k = served.endpoint, request.top_logprobs
         connection = self._connect()
         chunks = connection.stream(
-            endpoint.path,
-            endpoint.body(served.name, request.token_ids, request),
+            served.endpoint.path,
+            served.endpoint.body(served.name, request.token_ids, request),
             # vLLM reads it, and so do the routers in front of it.
             {"X-Session-ID": quote(request.session_id)} if request.session_id else None,
         )
         last: GenerationDelta | None = None
-        cached_tokens: int | None = None
         try:
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    for choice in chunk["choices"]:
-                        delta = endpoint.delta(choice, k)
+                    for choice in chunk.get("choices", ()):
+                        delta = served.endpoint.delta(choice, request.top_logprobs)
                         if delta.finish_reason is not None:
                             # Held until the stream's end: the connection is free for reuse then.
                             last = delta
                         elif delta.token_ids:
                             yield delta
-                    if usage := chunk.get("usage"):
-                        cached_tokens = (usage.get("prompt_tokens_details") or {}).get(
-                            "cached_tokens"
-                        )
+                    if last is not None and (usage := chunk.get("usage")):
+                        last.cached_tokens = cached_tokens(usage)
         except ServerRefusalError as refusal:
-            failure = await connection.failure(refusal)
-            failure.model = self.model
-            raise failure from refusal
+            raise await connection.failure(refusal) from refusal
         except NoTokenIdsError as error:
             raise EngineRequestError(
-                f"{self.base_url} left out token ids or log-probabilities", model=self.model
+                f"{self.base_url} left out token ids or log-probabilities"
             ) from error
-        except EngineError as error:
-            error.model = self.model
-            raise
         if last is None:
-            raise EngineRequestError(
-                f"{self.base_url} ended the stream without a finish reason", model=self.model
-            )
-        last.cached_tokens = cached_tokens
+            raise EngineRequestError(f"{self.base_url} ended the stream without a finish reason")
         yield last
 
     async def prefill(self, token_ids: Sequence[int], *, session_id: str | None = None) -> None:
@@ -218,7 +219,7 @@ class VLLMServer:
                 pass
 
     async def aclose(self) -> None:
-        """Close all connections, which aborts what runs; the next use looks at the server afresh."""
+        """Close all connections, which aborts what runs; the next use checks the server afresh."""
         connection, starting = self._connection, self._starting
         self._forget()
         if starting is not None:

@@ -134,8 +134,8 @@ class HFVocabulary:
     def _plain_backend(self) -> Tokenizer:
         """A copy that does not know the tokens which text must not forge.
 
-        `encode_special_tokens` does not do: `</think>` and `<tool_call>` are added, yet not special.
-        White space stays, which some vocabularies (Gemma, Phi) keep among the added tokens.
+        `encode_special_tokens` does not do: `</think>` is an added token, yet often no special
+        one. White space stays, which some vocabularies (Gemma, Phi) keep among the added tokens.
         """
         from tokenizers import Tokenizer
 
@@ -215,7 +215,8 @@ class HFVocabulary:
         """Render a conversation with this model's own chat template; see `Vocabulary.render`."""
         from jinja2 import TemplateError
 
-        if self.chat_template is None:
+        template = template_kwargs.pop("chat_template", None)  # a template for this one call
+        if template is None and self.chat_template is None:
             raise ConfigurationError(
                 f"The tokenizer of {self.name!r} has no chat template. Give the engine one: "
                 "`chat_template=` takes the template's text or the path of a .jinja file."
@@ -225,7 +226,7 @@ class HFVocabulary:
                 self.tokenizer.apply_chat_template(
                     [dict(message) for message in messages],
                     tools=[dict(tool) for tool in tools] if tools else None,
-                    chat_template=self._template,
+                    chat_template=template or self._template,
                     add_generation_prompt=True,
                     tokenize=False,
                     **template_kwargs,

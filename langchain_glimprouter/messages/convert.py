@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,17 @@ from langchain_core.messages import (
 from langchain_glimprouter.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _TEXT = ("text", "text-plain")
-_SKIPPED = ("reasoning", "thinking", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use")
+_SKIPPED = (
+    "reasoning",
+    "thinking",
+    "tool_call",
+    "tool_call_chunk",
+    "invalid_tool_call",
+    "tool_use",
+)
 
 
 def to_template_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -37,6 +45,19 @@ def to_template_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]
         msg = "messages is empty: give at least one message, for instance [HumanMessage('…')]"
         raise ConfigurationError(msg)
     return [_convert(message) for message in messages]
+
+
+def session_key(conversation: Sequence[Mapping[str, Any]]) -> str:
+    """Return a name that every turn of a conversation shares: a hash of how it began.
+
+    A load balancer that follows it sends all turns to the replica whose prefix cache knows them.
+    """
+    start: list[Mapping[str, Any]] = []
+    for message in conversation:
+        start.append(message)
+        if message["role"] not in ("system", "developer"):
+            break
+    return hashlib.sha256(json.dumps(start, default=str).encode()).hexdigest()[:32]
 
 
 def _convert(message: BaseMessage) -> dict[str, Any]:
@@ -65,7 +86,10 @@ def _convert(message: BaseMessage) -> dict[str, Any]:
         return {"role": "system", "content": content}
     if isinstance(message, HumanMessage):
         return {"role": "user", "content": content}
-    msg = f"messages: a {type(message).__name__} has no place in a chat template; use the standard message types"
+    msg = (
+        f"messages: a {type(message).__name__} has no place in a chat template; use the standard "
+        f"message types"
+    )
     raise ConfigurationError(msg)
 
 

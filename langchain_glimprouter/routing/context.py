@@ -83,7 +83,7 @@ class Contexts:
         self._decoder = None
 
     def sync(self) -> None:
-        """Encode what one model wrote since the last call for the other, if it reads differently."""
+        """Encode what one model wrote since the last call for one that reads differently."""
         if self._shared or self._writer is None or self._synced == len(self._raw):
             return
         text = "".join(self._raw[self._synced :])

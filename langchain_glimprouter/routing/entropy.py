@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 Estimator = Literal["renormalized", "lower", "upper"]
 """Which number stands for the entropy: the seen tokens rescaled to one, or one of the bounds."""
 
+_MOST_MASS = 1.1  # rounded log-probabilities may sum to a little more than one
+
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
@@ -52,19 +54,20 @@ def measure_entropy(
         The estimate with its bounds. With the whole vocabulary seen, the bounds meet.
 
     Raises:
-        ValueError: If there are no log-probabilities, or one is NaN.
+        ValueError: If there are no log-probabilities, one is NaN, or they sum to more than one.
     """
     seen_mass = 0.0
     seen_entropy = 0.0
     least = 1.0
-    for logprob in logprobs:
+    for given in logprobs:
+        logprob = min(given, 0.0)  # rounding; NaN stays NaN in this order
         probability = math.exp(logprob)
+        seen_mass += probability
         if probability > 0.0:
-            seen_mass += probability
             seen_entropy -= probability * logprob
         least = min(least, probability)
-    if not seen_mass > 0.0:  # also catches NaN
-        msg = "no usable log-probabilities: the list is empty, all zero, or holds NaN"
+    if not 0.0 < seen_mass < _MOST_MASS:  # also catches NaN
+        msg = "no usable log-probabilities: the list is empty, holds NaN, or is no distribution"
         raise ValueError(msg)
 
     unseen_tokens = max(vocabulary_size - len(logprobs), 0)

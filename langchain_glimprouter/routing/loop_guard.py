@@ -28,7 +28,7 @@ class LoopGuard:
             return self._cycles("")
         if len(step) >= _SHORT:
             self._counts[step] += 1
-            if self._counts[step] >= 3:  # noqa: PLR2004
+            if self._counts[step] >= 3:
                 return True
         return self._cycles(step)
 

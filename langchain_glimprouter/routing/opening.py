@@ -47,7 +47,7 @@ class ThoughtOpening:
     def push(self, text: str) -> Verdict:
         """Take the next token's text and judge all tokens since the last verdict."""
         if self.opened:
-            return "keep" if text.isspace() else "release"
+            return "keep" if text.isspace() and not self.spare else "release"
         self._text += text
         self._tokens += 1
         seen = self._text.lstrip()

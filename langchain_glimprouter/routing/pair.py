@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from langchain_glimprouter.errors import EngineError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from langchain_glimprouter.engines.base import Engine, Vocabulary
     from langchain_glimprouter.errors import Role
+
+
+@contextmanager
+def naming(role: Role) -> Iterator[None]:
+    """Name the role in the errors of its engine."""
+    try:
+        yield
+    except EngineError as error:
+        error.role = role
+        raise
 
 
 @dataclass(frozen=True)
@@ -37,10 +50,15 @@ class EnginePair:
             EngineError: If an engine cannot start; it tells the role.
             ConfigurationError: If an option cannot work.
         """
-        vocabularies = {role: await engine.vocabulary() for role, engine in engines.items()}
-        for engine in engines.values():
-            await engine.start()
-        windows = {role: await engine.context_window() for role, engine in engines.items()}
+        vocabularies: dict[Role, Vocabulary] = {}
+        windows: dict[Role, int] = {}
+        for role, engine in engines.items():
+            with naming(role):
+                vocabularies[role] = await engine.vocabulary()
+        for role, engine in engines.items():
+            with naming(role):
+                await engine.start()
+                windows[role] = await engine.context_window()
         prints = {vocabulary.fingerprint for vocabulary in vocabularies.values()}
         return cls(engines, vocabularies, windows, shared_vocabulary=len(prints) == 1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from langchain_glimprouter.errors import EngineError, PromptTooLongError
 from langchain_glimprouter.routing.events import TurnFinished
-from langchain_glimprouter.routing.pair import EnginePair
+from langchain_glimprouter.routing.pair import EnginePair, naming
 from langchain_glimprouter.routing.policies.single import Always
 from langchain_glimprouter.routing.turn import Turn
 
@@ -56,26 +56,25 @@ class Router:
         """
         options = request.options
         needed = self.roles(policy, options)
-        try:
-            for role in needed:  # before an engine starts, where it can tell
+        for role in needed:  # before an engine starts, where it can tell
+            with naming(role):
                 window = await self.engines[role].context_window()
-                self._check_prompt(role, len(request.prompts[role].token_ids), window)
-            pair = await EnginePair.open({role: self.engines[role] for role in needed})
-        except EngineError as error:
-            error.role = error.role or self._role_of(error)
-            raise
+            self._check_prompt(role, len(request.prompts[role].token_ids), window)
+        pair = await EnginePair.open({role: self.engines[role] for role in needed})
         for role in needed:
             self._check_prompt(role, len(request.prompts[role].token_ids), pair.windows[role])
-        turn = Turn(pair, request)
+        turn = Turn(pair, request, policy.answer_by)
         try:
-            async for event in _write(turn, policy):
-                yield event
-            if turn.phase == "thinking":
-                answer = policy.answer_by or options.answer_by
-                turn.begin_answer(routed=answer == "route")
-                writer = policy if answer == "route" else Always(answer, "answer")
-                async for event in _write(turn, writer):
+            async with aclosing(_write(turn, policy)) as events:
+                async for event in events:
                     yield event
+            if turn.phase == "thinking":
+                turn.begin_answer()
+                answer = turn.answer_by
+                writer = policy if answer == "route" else Always(answer, "answer")
+                async with aclosing(_write(turn, writer)) as events:
+                    async for event in events:
+                        yield event
         except EngineError as error:
             turn.interrupt("error")
             error.trace = turn.trace(policy.name)
@@ -90,23 +89,14 @@ class Router:
         """
         found: dict[Role, Vocabulary] = {}
         for role in roles:
-            try:
+            with naming(role):
                 found[role] = await self.engines[role].vocabulary()
-            except EngineError as error:
-                error.role = role
-                raise
         return found
 
     async def aclose(self) -> None:
         """Release the engines."""
         for engine in self.engines.values():
             await engine.aclose()
-
-    def _role_of(self, error: EngineError) -> Role | None:
-        for role, engine in self.engines.items():
-            if engine.model == error.model:
-                return role
-        return None
 
     def _check_prompt(self, role: Role, tokens: int, window: int) -> None:
         if tokens >= window:

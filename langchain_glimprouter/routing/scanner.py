@@ -19,11 +19,12 @@ class Scanner:
         after: Text behind the marker.
     """
 
-    __slots__ = ("_longest", "_markers", "after", "found", "held")
+    __slots__ = ("_firsts", "_longest", "_markers", "after", "found", "held")
 
     def __init__(self, markers: Sequence[str]) -> None:
         self._markers = tuple(markers)
         self._longest = max(map(len, self._markers), default=1) - 1
+        self._firsts = frozenset(marker[0] for marker in self._markers)
         self.held = ""
         self.found: str | None = None
         self.after = ""
@@ -34,14 +35,14 @@ class Scanner:
             self.after += text
             return ""
         window = self.held + text if self.held else text
-        first, marker = len(window), None
-        for candidate in self._markers:
+        first, last, marker = len(window), len(window) + 1, None
+        for candidate in self._markers:  # the one that is complete first, however text comes in
             position = window.find(candidate)
-            if 0 <= position < first:
-                first, marker = position, candidate
+            if position >= 0 and (position + len(candidate), position) < (last, first):
+                first, last, marker = position, position + len(candidate), candidate
         if marker is not None:
             self.found, self.held = marker, ""
-            self.after = window[first + len(marker) :]
+            self.after = window[last:]
             return window[:first]
         hold = self._hold(window)
         self.held = window[len(window) - hold :]
@@ -54,6 +55,8 @@ class Scanner:
 
     def _hold(self, window: str) -> int:
         """Length of the longest end of `window` that begins a marker."""
+        if self._firsts.isdisjoint(window[-self._longest :]):
+            return 0
         for length in range(min(self._longest, len(window)), 0, -1):
             end = window[-length:]
             for marker in self._markers:

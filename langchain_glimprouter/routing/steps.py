@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from langchain_glimprouter.errors import ConfigurationError
 
-_FENCE = "```"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FENCE = 3  # backticks
 
 
 class Splitter(Protocol):
@@ -57,9 +60,19 @@ class BlankLines:
 
     def __post_init__(self) -> None:
         """Refuse delimiters that could never, or always, match."""
-        if not self.delimiters or not all(self.delimiters):
-            msg = "steps: delimiters must be non-empty strings, for instance BlankLines(('\\n\\n',))"
+        given: object = self.delimiters
+        delimiters = (given,) if isinstance(given, str) else given
+        if (
+            not isinstance(delimiters, tuple | list)
+            or not delimiters
+            or not all(isinstance(text, str) and text for text in delimiters)
+        ):
+            msg = (
+                f"steps: delimiters must be non-empty strings, for instance "
+                f"BlankLines(('\\n\\n',)), not {given!r}"
+            )
             raise ConfigurationError(msg)
+        object.__setattr__(self, "delimiters", tuple(delimiters))
 
     def splitter(self) -> Splitter:
         """Return a splitter for one turn."""
@@ -78,7 +91,17 @@ class _DelimiterSplitter:
         self._tail: str | None = None  # None until the step shows a visible character
 
     def push(self, text: str) -> bool:
-        in_code = self._fence is not None and self._fence.push(text)
+        if self._fence is None:
+            found = self._search(text, in_code=False)
+        else:  # a token may reach over the border of a code block
+            found = False
+            for piece, in_code in self._fence.pieces(text):
+                found = self._search(piece, in_code=in_code) or found
+        if found:
+            self._tail = None
+        return found
+
+    def _search(self, text: str, *, in_code: bool) -> bool:
         if self._tail is None:
             text = text.lstrip()
             if not text:
@@ -86,9 +109,9 @@ class _DelimiterSplitter:
             self._tail = ""
         window = self._tail + text
         if not in_code:
+            known = len(self._tail)  # what ended there ended nothing
             for delimiter in self._delimiters:
-                if delimiter in window:
-                    self._tail = None
+                if window.find(delimiter, max(known - len(delimiter) + 1, 0)) >= 0:
                     return True
         self._tail = window[-self._keep :] if self._keep else ""
         return False
@@ -100,22 +123,28 @@ class _DelimiterSplitter:
 class _Fence:
     """Follows Markdown code fences: a line that starts with three backticks toggles."""
 
-    __slots__ = ("_inside", "_line")
+    __slots__ = ("_inside", "_ticks")
 
     def __init__(self) -> None:
         self._inside = False
-        self._line = ""
+        self._ticks = 0  # backticks at the line's start so far; negative once it shows other text
 
-    def push(self, text: str) -> bool:
-        """Take text; tell whether it ends inside a fence."""
-        for piece in text.splitlines(keepends=True):
-            before = self._line.lstrip().startswith(_FENCE)
-            self._line = (self._line + piece)[: 64 if before else None]
-            if not before and self._line.lstrip().startswith(_FENCE):
-                self._inside = not self._inside
-            if piece.endswith("\n"):
-                self._line = ""
-        return self._inside
+    def pieces(self, text: str) -> Iterator[tuple[str, bool]]:
+        """Cut text where code begins and ends; tell of each piece whether it is code."""
+        start = 0
+        for index, character in enumerate(text):
+            if character == "\n":
+                self._ticks = 0
+            elif self._ticks < 0 or (self._ticks == 0 and character.isspace()):
+                continue
+            elif character != "`":
+                self._ticks = -1
+            else:
+                self._ticks += 1
+                if self._ticks == _FENCE:
+                    yield text[start:index], self._inside
+                    start, self._ticks, self._inside = index, -1, not self._inside
+        yield text[start:], self._inside
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_glimprouter.errors import Role
+from langchain_glimprouter.routing.entropy import Entropy
 
 if TYPE_CHECKING:
     from langchain_glimprouter.routing.thresholds import Decision
@@ -36,7 +37,7 @@ ThoughtEnd = Literal[
 """Why a thought ended. `closed`: a model wrote `</think>`; else it was forced."""
 
 StepEnd = Literal["delimiter", "length", "end_of_text", "closed", "stop", "budget", "interrupted"]
-"""Why a step ended. `length`: it reached `max_step_tokens`; `budget`: the phase's tokens ran out."""
+"""Why a step ended. `length`: at `max_step_tokens`; `budget`: the phase's tokens ran out."""
 
 
 class _Record(BaseModel):
@@ -79,6 +80,10 @@ class ProbeTrace(_Record):
             straddles=threshold is not None and entropy.straddles(threshold),
             candidates=list(decision.candidates),
         )
+
+    def measured(self) -> Entropy:
+        """Return the entropy as it was measured."""
+        return Entropy(self.entropy, self.lower, self.upper, self.seen_mass)
 
 
 class StepTokens(_Record):

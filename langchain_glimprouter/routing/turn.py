@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from langchain_glimprouter.engines.base import TopLogprobs
-    from langchain_glimprouter.routing.options import TurnRequest
+    from langchain_glimprouter.routing.options import AnswerBy, TurnRequest
     from langchain_glimprouter.routing.pair import EnginePair
     from langchain_glimprouter.routing.thresholds import Decision
 
 _CHARACTER_TOKENS = 8
-"""No character takes more tokens; a step may grow by so many to end on a whole character."""
+"""No character takes more tokens; a step may grow by so many to end on a whole character or tag."""
 
 _CLOSING_TOKENS = 16
 """Room for a forced `</think>`."""
@@ -87,6 +87,7 @@ class Turn:
     Attributes:
         pair: The engines.
         request: What was asked for.
+        answer_by: Who writes the answer behind a thought.
         contexts: Prompt and thought as each model's token ids.
         step: The step being written, or `None` between steps.
         pending: A decision taken at a hand-off, for the policy to carry out next.
@@ -96,8 +97,11 @@ class Turn:
         usage: What was spent so far; complete up to the last finished step.
     """
 
-    def __init__(self, pair: EnginePair, request: TurnRequest) -> None:
+    def __init__(
+        self, pair: EnginePair, request: TurnRequest, answer_by: AnswerBy | None = None
+    ) -> None:
         options = request.options
+        self.answer_by = answer_by or options.answer_by
         self.pair = pair
         self.request = request
         self.contexts = Contexts(pair, request.prompts, options.think_tags)
@@ -117,6 +121,7 @@ class Turn:
         self._text: list[str] = []
         self._length = 0
         self._writer: Role | None = None
+        self._writers: tuple[Role, ...] = tuple(pair.engines)
         self._kept = 0
         self._probes = 0
         self._spent = StepTokens()
@@ -155,6 +160,7 @@ class Turn:
             EngineError: With the role in it.
         """
         options = self.request.options
+        self.contexts.sync()
         room = self._room(role)
         if one_step and options.steps.delimiters:
             room = min(room, options.max_step_tokens + _CHARACTER_TOKENS)
@@ -198,7 +204,9 @@ class Turn:
                 received += len(delta.token_ids)
                 for index, token_id in enumerate(delta.token_ids):
                     last = token_id
-                    token = Token(token_id, delta.top_logprobs[index] if delta.top_logprobs else None)
+                    token = Token(
+                        token_id, delta.top_logprobs[index] if delta.top_logprobs else None
+                    )
                     if reader is None or self.opening is None:
                         yield token
                         continue
@@ -244,7 +252,7 @@ class Turn:
             The text that became certain, and the step's end if this was its last token.
         """
         step = self.step
-        assert step is not None  # noqa: S101 - a policy's mistake, not a user's
+        assert step is not None
         role = step.decision.writer
         self._kept += 1
         self._stalls = 0
@@ -261,7 +269,8 @@ class Turn:
         elif self._splitter.push(text):
             events += self._finish("delimiter")
         elif step.tokens >= self._step_limit and (
-            text or step.tokens >= self._step_limit + _CHARACTER_TOKENS
+            (text and not self._scanner.held)  # neither in mid-character nor in mid-tag
+            or step.tokens >= self._step_limit + _CHARACTER_TOKENS
         ):
             events += self._finish("length")
         return events
@@ -296,7 +305,7 @@ class Turn:
         late, self._late = self._late, []
         return late
 
-    def begin_answer(self, *, routed: bool) -> None:
+    def begin_answer(self) -> None:
         """Go on to the answer behind a thought, closing the thought if no model did."""
         options = self.request.options
         self._carried = self._scanner.after
@@ -306,7 +315,9 @@ class Turn:
             self.contexts.insert(f"{newline}{options.think_tags[1]}\n\n")
         self.done = False
         self._trim = True
-        self._begin("answer", options.steps if routed else Whole())
+        if self.answer_by != "route":
+            self._writers = (self.answer_by,)
+        self._begin("answer", options.steps if self.answer_by == "route" else Whole())
 
     def interrupt(self, reason: StopReason) -> Sequence[Event]:
         """End the turn where it stands."""
@@ -316,6 +327,11 @@ class Turn:
 
     def trace(self, policy: str) -> RoutingTrace:
         """Return the record of the turn."""
+        if self.steps:  # what came behind the last step's end
+            last, spent = self.steps[-1].tokens, self._spent
+            for name in ("probe", "discarded", "prefill", "cached"):
+                setattr(last, name, getattr(last, name) + getattr(spent, name))
+            self._spent = StepTokens()
         return RoutingTrace(
             policy=policy,
             small=self.pair.model("small"),
@@ -344,13 +360,13 @@ class Turn:
             self._late += self._end_phase("context_window")
 
     def _measure_room(self) -> None:
-        """Find the phase's limit: its budget, or what the narrower window leaves."""
+        """Find the phase's limit: its budget, or what its writers' narrower window leaves."""
         options = self.request.options
         thinking = self.phase == "thinking"
         budget = options.max_thinking_tokens if thinking else options.max_tokens
         if self.opening is not None and not self.opening.opened:
             budget = max(options.max_thinking_tokens, options.max_tokens)
-        room = self._tokens + min(self._window_room(role) for role in self.pair.engines)
+        room = self._tokens + min(self._window_room(role) for role in self._writers)
         self._limit = min(budget, room)
         self._limit_reason: _PhaseEnd = (
             "context_window"
@@ -365,7 +381,7 @@ class Turn:
         reserve = 0
         if self.phase == "thinking":  # what comes behind the thought must fit as well
             reserve = _CLOSING_TOKENS
-            if self.request.options.answer_by in (role, "route"):
+            if self.answer_by in (role, "route"):
                 reserve += min(self.request.options.max_tokens, window // 4)
         return window - len(self.contexts.token_ids[role]) - reserve
 
@@ -375,7 +391,7 @@ class Turn:
     def _show(self, text: str, *, last: bool = False) -> list[Event]:
         """Add text to the open step; return what became certain."""
         step = self.step
-        assert step is not None  # noqa: S101
+        assert step is not None
         if self._carried:
             text, self._carried = self._carried + text, ""
         shown = self._scanner.push(text)
@@ -408,7 +424,7 @@ class Turn:
     def _finish(self, ended_by: StepEnd, *, guarded: bool = True) -> list[Event]:
         """Close the open step."""
         step = self.step
-        assert step is not None  # noqa: S101
+        assert step is not None
         decision = step.decision
         text = "".join(step.parts)
         self._text.append(text)

@@ -52,9 +52,10 @@ async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGe
     several steps run on in one request.
     """
     role = decision.writer
-    turn.pending = decision
+    if turn.step is None:
+        turn.pending = decision
     goal = len(turn.steps) + count
-    while not turn.done and (turn.step is not None or len(turn.steps) < goal):
+    while True:
         before = turn.progress
         async with aclosing(turn.tokens(role, one_step=count == 1)) as tokens:
             async for token in tokens:
@@ -63,6 +64,6 @@ async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGe
                 for event in turn.push(token):
                     yield event
                 if turn.done or (turn.step is None and len(turn.steps) >= goal):
-                    break
-        if turn.progress == before:
+                    return
+        if turn.done or turn.progress == before:
             return

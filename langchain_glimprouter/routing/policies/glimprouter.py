@@ -47,8 +47,11 @@ class GlimpRouter:
 
     def __post_init__(self) -> None:
         """Refuse what could not probe."""
-        if self.top_logprobs < 2:  # noqa: PLR2004
-            msg = f"top_logprobs={self.top_logprobs} shows no entropy: give 2 or more (20 is vLLM's limit)"
+        if self.top_logprobs < 2:
+            msg = (
+                f"top_logprobs={self.top_logprobs} shows no entropy: give 2 or more (20 is vLLM's "
+                f"limit)"
+            )
             raise ConfigurationError(msg)
         if self.first_n_steps_large < 0:
             msg = f"first_n_steps_large={self.first_n_steps_large} cannot work: give 0 or more"
@@ -56,14 +59,11 @@ class GlimpRouter:
 
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write steps by the small model up to a hand-over, or one step by the large."""
-        first = self.first_n_steps_large - len(turn.steps)
-        if first > 0 and turn.pending is None:
-            async for event in write_steps(turn, Decision("large", "first_steps"), first):
-                yield event
-            return
-        if turn.pending is not None and turn.pending.writer == "large":
-            async for event in write_steps(turn, turn.pending):
-                yield event
+        decision, count = self._due(turn)
+        if decision is not None:
+            async with aclosing(write_steps(turn, decision, count)) as events:
+                async for event in events:
+                    yield event
             return
         async with aclosing(turn.tokens("small", top_logprobs=self.top_logprobs)) as tokens:
             async for token in tokens:
@@ -79,6 +79,15 @@ class GlimpRouter:
                 if turn.done:
                     return
 
+    def _due(self, turn: Turn) -> tuple[Decision | None, int]:
+        """Return what the large model is to write now, and how many steps of it."""
+        decision, count = turn.pending, 1
+        if turn.step is not None:  # its engine broke off in the middle
+            decision = turn.step.decision
+        elif decision is None and (first := self.first_n_steps_large - len(turn.steps)) > 0:
+            decision, count = Decision("large", "first_steps"), first
+        return (decision if decision is not None and decision.writer == "large" else None), count
+
     def decide(self, turn: Turn, token: Token) -> Decision:
         """Judge a step by its first token.
 
@@ -90,7 +99,7 @@ class GlimpRouter:
         try:
             if top is None:
                 msg = "no log-probabilities came with the token"
-                raise ValueError(msg)  # noqa: TRY301
+                raise ValueError(msg)
             entropy = measure_entropy(top.logprobs, vocabulary.size, self.estimator)
         except ValueError as error:
             msg = f"cannot probe a step: {error}"

@@ -45,7 +45,9 @@ def named_policy(name: str, probing: GlimpRouter, *, seed: int | None = None) ->
         ConfigurationError: If there is no such policy.
     """
     match = _CALL.match(name.lower())
-    key, argument = (match[1].replace("_", " ").replace("-", " "), match[2]) if match else (name, None)
+    key, argument = (
+        (match[1].replace("_", " ").replace("-", " "), match[2]) if match else (name, None)
+    )
     if key == "random":
         try:
             rate = float(argument or "")

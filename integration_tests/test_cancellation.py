@@ -1,0 +1,148 @@
+"""Turns that are broken off, turns at the same time, engines that die: with real engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from langchain_glimprouter import (
+    ChatGlimpRouter,
+    EngineError,
+    TurnTimeoutError,
+    VLLMEngine,
+    trace_of,
+)
+from langchain_glimprouter.engines.runtime import get_runtime
+
+
+@pytest.fixture(scope="module")
+def model(smollm_engine: VLLMEngine, small_engine: VLLMEngine) -> ChatGlimpRouter:
+    return ChatGlimpRouter(
+        small=smollm_engine, large=small_engine, threshold=1.5, temperature=0.0, max_tokens=400
+    )
+
+
+def idle(*engines: VLLMEngine, seconds: float = 3.0) -> bool:
+    """Tell whether the engines come to have no running request."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(get_runtime().run(engine.running_requests()) for engine in engines):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+async def test_every_way_to_stop_aborts_the_request(
+    model: ChatGlimpRouter, smollm_engine: VLLMEngine, small_engine: VLLMEngine
+) -> None:
+    draw = random.Random(1)
+
+    async def read(count: int) -> None:
+        async for _ in model.astream("Write a long story about a ship."):
+            count -= 1
+            if count <= 0:
+                return
+
+    for _ in range(6):  # cancelled at any moment
+        task = asyncio.create_task(read(1000))
+        await asyncio.sleep(draw.uniform(0.0, 1.5))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    for _ in range(3):  # a generator that is left, and one that is closed
+        await read(draw.randint(1, 5))
+        stream = model.astream("Write a long story about a ship.")
+        await anext(stream)
+        await stream.aclose()
+    with pytest.raises(TurnTimeoutError, match="timeout"):
+        await model.ainvoke("Write a long story about a ship.", timeout=0.7)
+    assert await asyncio.to_thread(idle, smollm_engine, small_engine)
+
+
+def test_sync_stream_that_is_left(
+    model: ChatGlimpRouter, smollm_engine: VLLMEngine, small_engine: VLLMEngine
+) -> None:
+    for chunk in model.stream("Write a long story about a horse."):
+        if chunk.text:
+            break
+    assert idle(smollm_engine, small_engine)
+
+
+def test_threads_loops_and_batches_at_once(model: ChatGlimpRouter) -> None:
+    options = {"max_tokens": 12}
+    results: dict[str, int] = {}
+
+    def in_thread() -> None:
+        results["thread"] = len(model.invoke("Say hello.", **options).text)
+
+    def in_loop(name: str) -> None:
+        async def several() -> int:
+            messages = await asyncio.gather(
+                *(model.ainvoke(f"Count to {number}.", **options) for number in range(2, 4))
+            )
+            return min(len(message.text) for message in messages)
+
+        results[name] = asyncio.run(several())
+
+    def in_batch() -> None:
+        messages = model.batch(["Name a colour.", "Name a fruit.", "Name a city."], **options)
+        results["batch"] = min(len(message.text) for message in messages)
+
+    jobs = [
+        threading.Thread(target=in_thread),
+        threading.Thread(target=in_loop, args=("one",)),
+        threading.Thread(target=in_loop, args=("two",)),
+        threading.Thread(target=in_batch),
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(timeout=120)
+    assert set(results) == {"thread", "one", "two", "batch"}
+    assert min(results.values()) > 0
+
+
+def test_dead_engine_names_its_role_and_keeps_the_text(
+    smollm: Path, small_engine: VLLMEngine
+) -> None:
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    with VLLMEngine(str(smollm), max_model_len=1024) as doomed:
+        model = ChatGlimpRouter(
+            small=doomed, large=small_engine, policy="always small", max_tokens=800, temperature=0.0
+        )
+        text = ""
+        died = 0.0
+        with pytest.raises(EngineError) as caught:  # noqa: PT012
+            for chunk in model.stream("Write a long story about a dragon."):
+                text += str(chunk.text)
+                if len(text) > 40 and not died:
+                    core = [
+                        child
+                        for child in me.children(recursive=True)
+                        if child.pid not in before and "EngineCore" in " ".join(child.cmdline())
+                    ]
+                    assert core
+                    os.kill(core[0].pid, signal.SIGKILL)
+                    died = time.monotonic()
+        assert time.monotonic() - died < 1.0
+        assert caught.value.role == "small"
+        assert "small engine" in str(caught.value)
+        assert caught.value.trace is not None
+        assert caught.value.trace.text == text
+        began = time.monotonic()
+        with pytest.raises(EngineError, match="small engine"):
+            model.invoke("And now?")
+        assert time.monotonic() - began < 1.0
+        doomed.close()
+        revived = trace_of(model.invoke("Say hello.", max_tokens=5))
+        assert revived is not None
+        assert revived.text

@@ -1,0 +1,169 @@
+"""Turns of a thinking pair of real models: the demo pair, made to think by a chat template."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import AIMessageChunk
+
+from langchain_glimprouter import (
+    ChatGlimpRouter,
+    RoutingTrace,
+    VLLMEngine,
+    trace_of,
+)
+from langchain_glimprouter.routing.events import StepFinished, StepStarted, TokenDelta, TurnFinished
+
+QUESTIONS = [
+    "A box holds 6 eggs. How many eggs are in 7 boxes?",
+    "Sam has 40 marbles, loses 12 and finds 5. How many has he now?",
+    "A train goes 60 km an hour. How far does it go in 3 hours?",
+]
+
+
+@pytest.fixture(scope="module")
+def model(
+    small_engine: VLLMEngine, large_engine: VLLMEngine, thinking_template: Path
+) -> ChatGlimpRouter:
+    return ChatGlimpRouter(
+        small=small_engine,
+        large=large_engine,
+        threshold=1.0,
+        chat_template=str(thinking_template),
+        temperature=0.0,
+        max_thinking_tokens=160,
+        max_tokens=60,
+    )
+
+
+def check(trace: RoutingTrace, threshold: float) -> None:
+    """Check what holds of every turn."""
+    assert [step.index for step in trace.steps] == list(range(len(trace.steps)))
+    assert trace.steps[0].start == 0
+    assert trace.steps[-1].end == len(trace.text)
+    assert all(one.end == two.start for one, two in pairwise(trace.steps))
+    thinking = [step for step in trace.steps if step.phase == "thinking"]
+    for step in thinking:
+        assert step.probe is not None
+        assert (step.writer == "large") == (step.probe.entropy > threshold)
+        assert 0 <= step.probe.lower <= step.probe.upper
+        assert step.probe.seen_mass <= 1.0
+        assert step.seconds > 0
+    assert all(step.writer == "large" for step in trace.steps if step.phase == "answer")
+    usage = trace.usage
+    assert usage.thinking_tokens == sum(step.tokens.decode for step in thinking)
+    for role in ("small", "large"):
+        mine = [step.tokens.decode for step in trace.steps if step.writer == role]
+        assert usage.of(role).decode == sum(mine)
+    # A dropped probe for each step of the large model, and not one request more than needed.
+    by_large = sum(step.writer == "large" for step in thinking)
+    assert usage.small.probe == by_large
+    assert usage.small.requests <= by_large + 1
+    if usage.hand_offs > 1:
+        assert usage.small.cached + usage.large.cached > 0
+
+
+def test_thought_is_routed_and_answered(model: ChatGlimpRouter) -> None:
+    traces = []
+    for question in QUESTIONS:
+        message = model.invoke(question)
+        trace = trace_of(message)
+        assert trace is not None
+        check(trace, 1.0)
+        assert trace.thought.strip()
+        assert message.additional_kwargs["reasoning_content"] == trace.thought
+        assert message.text == trace.answer
+        assert message.text.strip()
+        assert "<think>" not in trace.text
+        assert "</think>" not in trace.text
+        traces.append(trace)
+    steps = [step for trace in traces for step in trace.steps if step.phase == "thinking"]
+    assert {step.writer for step in steps} == {"small", "large"}
+    assert any(trace.thought_end == "closed" for trace in traces)
+    assert any("42" in trace.answer for trace in traces[:1])
+
+
+def test_events_blocks_and_chunks_say_the_same(model: ChatGlimpRouter) -> None:
+    events = list(model.events(QUESTIONS[0]))
+    last = events[-1]
+    assert isinstance(last, TurnFinished)
+    shown = "".join(event.text for event in events if isinstance(event, TokenDelta))
+    assert shown == last.trace.text
+    assert sum(isinstance(event, StepStarted) for event in events) == len(last.trace.steps)
+    assert sum(isinstance(event, StepFinished) for event in events) == len(last.trace.steps)
+
+    blocks = model.model_copy(update={"output_version": "v1"})
+    full: AIMessageChunk | None = None
+    for chunk in blocks.stream(QUESTIONS[0]):
+        full = chunk if full is None else full + chunk
+    assert full is not None
+    trace = trace_of(full)
+    assert trace is not None
+    reasoning = [block for block in full.content_blocks if block["type"] == "reasoning"]
+    texts = [trace.step_text(step) for step in trace.steps if step.phase == "thinking"]
+    assert [block["reasoning"] for block in reasoning] == [text for text in texts if text]
+    writers = [
+        step.writer for step in trace.steps if step.phase == "thinking" and step.end > step.start
+    ]
+    assert [block["extras"]["glimprouter"]["model"] for block in reasoning] == writers
+
+
+def test_extremes_call_one_model_only(model: ChatGlimpRouter) -> None:
+    never = trace_of(model.invoke(QUESTIONS[1], threshold=2.99, max_tokens=8))
+    assert never is not None
+    assert never.usage.large.steps <= 1
+    pinned = trace_of(model.invoke(QUESTIONS[1], model="small", max_tokens=8))
+    assert pinned is not None
+    assert pinned.usage.large.requests == 0
+    assert pinned.usage.small.requests == 2  # thought and answer
+    always = trace_of(model.invoke(QUESTIONS[1], threshold=0.0, max_tokens=8))
+    assert always is not None
+    assert all(
+        step.writer == "large" for step in always.steps if step.probe and step.probe.entropy > 0
+    )
+
+
+def test_published_protocol_pays_two_requests_a_step(model: ChatGlimpRouter) -> None:
+    trace = trace_of(model.invoke(QUESTIONS[2], policy="reference", max_tokens=8))
+    assert trace is not None
+    thinking = [step for step in trace.steps if step.phase == "thinking"]
+    requests = trace.usage.small.requests + trace.usage.large.requests
+    assert requests == 2 * len(thinking) + 1
+    assert trace.usage.small.probe == len(thinking)
+
+
+def test_first_steps_go_to_the_large_model(model: ChatGlimpRouter) -> None:
+    trace = trace_of(model.invoke(QUESTIONS[0], first_n_steps_large=2, threshold=2.9, max_tokens=8))
+    assert trace is not None
+    assert [step.reason for step in trace.steps[:2]] == ["first_steps"] * 2
+    assert all(step.writer == "large" for step in trace.steps[:2])
+
+
+def test_budget_closes_the_thought(model: ChatGlimpRouter) -> None:
+    trace = trace_of(model.invoke(QUESTIONS[1], max_thinking_tokens=12, max_tokens=40))
+    assert trace is not None
+    assert trace.thought_end == "max_thinking_tokens"
+    assert trace.forced_close
+    assert trace.usage.thinking_tokens == 12
+    assert trace.answer.strip()
+
+
+def test_models_that_do_not_think_have_their_answer_routed(
+    small_engine: VLLMEngine, large_engine: VLLMEngine
+) -> None:
+    model = ChatGlimpRouter(
+        small=small_engine, large=large_engine, threshold=1.0, temperature=0.0, max_tokens=120
+    )
+    message = model.invoke("Explain in three short paragraphs what a list is in Python.")
+    trace = trace_of(message)
+    assert trace is not None
+    assert trace.thought == ""
+    assert "reasoning_content" not in message.additional_kwargs
+    assert message.text == trace.text
+    assert len(trace.steps) > 1
+    for step in trace.steps:
+        assert step.phase == "answer"
+        assert step.probe is not None
+        assert (step.writer == "large") == (step.probe.entropy > 1.0)
