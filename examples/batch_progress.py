@@ -27,7 +27,9 @@ def main(small: Engine | str, large: Engine | str, count: int = 8) -> list[str]:
         max_thinking_tokens=120,
         max_tokens=60,
     )
-    questions = [f"Ann has {number} books and buys {number + 3} more. How many?" for number in range(count)]
+    questions = [
+        f"Ann has {number} books and buys {number + 3} more. How many?" for number in range(count)
+    ]
     answers = [""] * count
     done = model.batch_as_completed(questions, config={"max_concurrency": 8})
     for index, message in track(done, total=count, description="answering"):

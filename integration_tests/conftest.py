@@ -9,6 +9,7 @@ import pytest
 
 from examples import demo_models
 from langchain_glimprouter import VLLMEngine
+from langchain_glimprouter.bench.servers import Server, serve
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +55,11 @@ def smollm_engine(smollm: Path) -> Iterator[VLLMEngine]:
     """The smallest model, running in-process, with a vocabulary of its own."""
     with VLLMEngine(str(smollm), max_model_len=2048) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def smollm_server(smollm: Path) -> Iterator[Server]:
+    """The smallest model behind a server with both of vLLM's endpoints for token ids."""
+    options = ("--enable-scale-out", "--max-logprobs", "21", "--enable-prompt-tokens-details")
+    with serve(smollm, *options) as server:
+        yield server

@@ -121,7 +121,7 @@ def test_dead_engine_names_its_role_and_keeps_the_text(
         )
         text = ""
         died = 0.0
-        with pytest.raises(EngineError) as caught:  # noqa: PT012
+        with pytest.raises(EngineError) as caught:
             for chunk in model.stream("Write a long story about a dragon."):
                 text += str(chunk.text)
                 if len(text) > 40 and not died:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from examples import batch_progress, in_process, servers, streaming_colors
-from integration_tests.servers import serve
 from langchain_glimprouter import VLLMEngine
+from langchain_glimprouter.bench.servers import serve
 
 EXAMPLES = Path(in_process.__file__).parent
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Server, serve
 
+from langchain_glimprouter.bench.servers import Server, serve
 from langchain_glimprouter.engines.base import (
     GenerationDelta,
     GenerationRequest,
@@ -26,7 +26,7 @@ from langchain_glimprouter.engines.base import (
     TopLogprobs,
 )
 from langchain_glimprouter.engines.runtime import get_runtime
-from langchain_glimprouter.engines.vllm_check import ServedModel
+from langchain_glimprouter.engines.vllm_check import ServedModel, _sampling_defaults
 from langchain_glimprouter.engines.vllm_protocol import (
     CompletionsEndpoint,
     Endpoint,
@@ -171,7 +171,7 @@ def test_prefill_warms_the_cache(either: VLLMServer, context: list[int]) -> None
 
 
 def test_bad_request_says_what_the_server_said(either: VLLMServer) -> None:
-    with pytest.raises(EngineRequestError, match="400.*10000000"):
+    with pytest.raises(EngineRequestError, match=r"400.*10000000"):
         generate(either, GenerationRequest([10_000_000], 1))
     with pytest.raises(EngineRequestError, match="logprobs"):
         generate(either, GenerationRequest([1], 1, top_logprobs=100))
@@ -313,16 +313,15 @@ def test_too_few_logprobs(strict_server: Server) -> None:
 def test_servers_sampling_defaults_hold_on_both_endpoints(
     strict_server: Server, smollm: Path, context: list[int]
 ) -> None:
-    from langchain_glimprouter.engines.vllm_check import _sampling_defaults
-
-    async def defaults() -> dict[str, Any]:
+    async def defaults(engine: VLLMServer) -> dict[str, Any]:
         return await _sampling_defaults(engine._connect(), str(smollm))
 
     with unchecked(strict_server, smollm, CompletionsEndpoint()) as engine:
+        get_runtime().run(engine.prefill(context))  # so that all find the same prefix cached
         ours = tokens(generate(engine, GenerationRequest(context, 20, GREEDY)))
         plain = Sampling(temperature=0.0, repetition_penalty=1.0)
         without = tokens(generate(engine, GenerationRequest(context, 20, plain)))
-        found = get_runtime().run(defaults())
+        found = get_runtime().run(defaults(engine))
     assert found["repetition_penalty"] == 1.4
     with unchecked(strict_server, smollm, TokensEndpoint(defaults=found)) as engine:
         theirs = tokens(generate(engine, GenerationRequest(context, 20, GREEDY)))

@@ -11,6 +11,7 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables.config import ensure_config
 from pydantic import (
     AliasChoices,
     ConfigDict,
@@ -38,7 +39,7 @@ from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import ROLES, Router
 from langchain_glimprouter.routing.steps import BlankLines, Steps
 from langchain_glimprouter.routing.thresholds import Threshold
-from langchain_glimprouter.settings import Call, settle_call
+from langchain_glimprouter.settings import Call, check_single, settle_call
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 _CONFIGURABLE = ("threshold", "policy", "model")
+_OUTPUT = ("include_trace", "output_version", "stream_usage")
 _NOT_SENT = frozenset({"small", "large", "api_key", "max_retries"})
 
 
@@ -179,6 +181,9 @@ class ChatGlimpRouter(BaseChatModel):
     chat_template_kwargs: dict[str, Any] | None = None
     """Further variables of the chat templates."""
 
+    streaming: bool | None = None
+    """Whether `invoke` streams within, for callbacks' sake; `None` asks the callbacks."""
+
     stream_usage: bool = True
     """Whether messages report token counts."""
 
@@ -211,6 +216,8 @@ class ChatGlimpRouter(BaseChatModel):
     @classmethod
     def _check_names(cls, values: Any) -> Any:
         if isinstance(values, dict):
+            check_single(values.get("n"))
+            values = {name: value for name, value in values.items() if name != "n"}
             known = {*cls.model_fields, "stop_sequences"}
             for name in values:
                 if name not in known:
@@ -260,8 +267,9 @@ class ChatGlimpRouter(BaseChatModel):
     async def _run(self, call: Call, conversation: list[dict[str, Any]]) -> AsyncGenerator[Event]:
         router = self._router
         roles = router.roles(call.policy, call.options)
+        clock = asyncio.timeout(call.timeout)
         try:
-            async with asyncio.timeout(call.timeout):
+            async with clock:
                 vocabularies = await router.vocabularies(roles)
                 prompts, opening = await asyncio.to_thread(
                     render_prompts,
@@ -280,8 +288,9 @@ class ChatGlimpRouter(BaseChatModel):
                         if self.on_trace is not None and isinstance(event, TurnFinished):
                             self.on_trace(event.trace)
                         yield event
-        except TimeoutError as error:
-            if isinstance(error, TurnTimeoutError):
+        except (TimeoutError, GeneratorExit) as error:
+            # The clock may also strike while the turn waits for its reader, who then closes it.
+            if call.timeout is None or not clock.expired():
                 raise
             msg = (
                 f"the turn took longer than timeout={call.timeout:g} s; raise timeout, or lower "
@@ -418,7 +427,8 @@ class ChatGlimpRouter(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        params = {name: getattr(self, name) for name in _FIELDS}
+        params = {name: getattr(self, name) for name in (*_FIELDS, *_OUTPUT)}
+        params["stop_sequences"] = params.pop("stop")  # LangChain sets "stop" to the call's
         return {**params, **{role: self._router.engines[role].model for role in ROLES}}
 
     def _model_name(self, pinned: str | None = None) -> str:
@@ -504,13 +514,13 @@ _FIELDS = tuple(
     name
     for name in ChatGlimpRouter.__annotations__
     if name in ChatGlimpRouter.model_fields
-    and name not in _NOT_SENT | {"stream_usage", "include_trace", "on_trace"}
+    and name not in _NOT_SENT | {"streaming", "on_trace", *_OUTPUT}
 )
 
 
 def _configured(config: RunnableConfig | None, keywords: dict[str, Any]) -> dict[str, Any]:
     """Take per-call options from `config["configurable"]`; keywords win."""
-    chosen = (config or {}).get("configurable") or {}
+    chosen = ensure_config(config).get("configurable") or {}
     found = {name: chosen[name] for name in _CONFIGURABLE if name in chosen}
     if found.get("model") not in (None, "small", "large"):
         del found["model"]  # somebody else's: agents use this name for theirs

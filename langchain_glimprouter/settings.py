@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from langchain_glimprouter.engines.base import Sampling
 from langchain_glimprouter.engines.model_files import read_chat_template
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
-from langchain_glimprouter.routing.options import TurnOptions
+from langchain_glimprouter.routing.entropy import Estimator
+from langchain_glimprouter.routing.options import AnswerBy, TurnOptions
+from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
-from langchain_glimprouter.routing.policies.named import as_threshold, named_policy, with_threshold
+from langchain_glimprouter.routing.policies.named import (
+    NAMES,
+    as_threshold,
+    named_policy,
+    with_threshold,
+)
 from langchain_glimprouter.routing.policies.single import Always
+from langchain_glimprouter.routing.steps import Steps
 from langchain_glimprouter.routing.thresholds import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_glimprouter.errors import Role
-    from langchain_glimprouter.routing.policies.base import Policy
 
 PER_CALL = frozenset(
     {
@@ -101,6 +109,7 @@ def settle_call(
             raise unknown("option", name, PER_CALL | {"stop"})
     value = {**fields, **keywords}
     pinned = _pinned(value.get("model"))
+    steps = _steps(value["steps"])
     options = TurnOptions(
         max_thinking_tokens=_at_least(value, "max_thinking_tokens", 1),
         max_tokens=_at_least(value, "max_tokens", 1),
@@ -108,14 +117,14 @@ def settle_call(
         sampling=Sampling(
             temperature=_within(value, "temperature", 0.0, math.inf),
             top_p=_within(value, "top_p", 0.0, 1.0, open_low=True),
-            top_k=value["top_k"],
+            top_k=_whole(value, "top_k", -1),
             min_p=_within(value, "min_p", 0.0, 1.0),
             repetition_penalty=_within(value, "repetition_penalty", 0.0, math.inf, open_low=True),
         ),
-        seed=value["seed"],
-        stop=_stop(stop if stop is not None else value.get("stop"), value["steps"].delimiters),
-        steps=value["steps"],
-        answer_by=pinned or value["answer_by"],
+        seed=_whole(value, "seed", -sys.maxsize),
+        stop=_stop(stop if stop is not None else value.get("stop"), steps.delimiters),
+        steps=steps,
+        answer_by=pinned or _one_of(value, "answer_by", AnswerBy),
         think_tags=value["think_tags"],
         loop_guard=value["loop_guard"],
         session_id=value.get("session_id"),
@@ -134,15 +143,21 @@ def settle_policy(
     value: Mapping[str, Any], given: frozenset[str], keywords: frozenset[str] = frozenset()
 ) -> Policy:
     """Return the policy that the options ask for."""
-    policy: Policy | str = value["policy"]
+    policy: object = value["policy"]
     if isinstance(policy, str):
         threshold = as_threshold(value["threshold"])
         probing = GlimpRouter(
-            threshold, value["first_n_steps_large"], value["top_logprobs"], value["estimator"]
+            threshold,
+            _at_least(value, "first_n_steps_large", 0),
+            _at_least(value, "top_logprobs", 1),
+            _one_of(value, "estimator", Estimator),
         )
         policy = named_policy(policy, probing, seed=value["seed"])
         if "threshold" in keywords and not isinstance(policy, GlimpRouter):
             return with_threshold(policy, threshold)
+    elif isinstance(policy, type) or not isinstance(policy, Policy):
+        msg = f"policy={policy!r} is no policy: give one of {', '.join(NAMES)}, or a policy object"
+        raise ConfigurationError(msg)
     elif "threshold" in keywords:
         policy = with_threshold(policy, as_threshold(value["threshold"]))
     elif "threshold" in given:
@@ -174,8 +189,26 @@ def _warn_of_idle_threshold(policy: Policy) -> None:
         )
 
 
+def _steps(steps: object) -> Steps:
+    if isinstance(steps, type) or not isinstance(steps, Steps):
+        msg = f"steps={steps!r} is no rule: give for instance BlankLines(('\\n\\n',))"
+        raise ConfigurationError(msg)
+    return steps
+
+
+def _one_of(value: Mapping[str, Any], name: str, literal: Any) -> Any:
+    """Return an option that is one of a `Literal`'s names."""
+    if value[name] not in get_args(literal):
+        raise unknown(name, str(value[name]), get_args(literal))
+    return value[name]
+
+
 def _template_kwargs(value: Mapping[str, Any]) -> dict[str, Any]:
-    kwargs = dict(value["chat_template_kwargs"] or {})
+    given = value["chat_template_kwargs"]
+    if not isinstance(given, dict | None):
+        msg = f"chat_template_kwargs={given!r} cannot work: give a dictionary of variables"
+        raise ConfigurationError(msg)
+    kwargs = dict(given or {})
     if (template := read_chat_template(value["chat_template"])) is not None:
         kwargs["chat_template"] = template
     return kwargs
@@ -207,9 +240,13 @@ def _stop(stop: Sequence[str] | str | None, delimiters: Sequence[str]) -> tuple[
 def _at_least(value: Mapping[str, Any], name: str, least: int) -> int:
     number = value[name]
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
-        msg = f"{name}={number!r} cannot work: give a whole number of tokens, {least} or more"
+        msg = f"{name}={number!r} cannot work: give a whole number, {least} or more"
         raise ConfigurationError(msg)
     return number
+
+
+def _whole(value: Mapping[str, Any], name: str, least: int) -> int | None:
+    return None if value[name] is None else _at_least(value, name, least)
 
 
 def _within(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from langchain_glimprouter.engines.scripted import ScriptedStep
 from langchain_glimprouter.errors import PromptTooLongError
-from unit_tests.turns import PROMPT, OPENED, Recorder, Vocabulary, check_contexts, pair, play
+from langchain_glimprouter.routing.policies import Always
+from unit_tests.turns import OPENED, PROMPT, Vocabulary, check_contexts, pair, play
 
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 LONG = f"{WORDS}\n\n"  # 26 tokens
@@ -159,8 +163,10 @@ async def test_a_character_that_never_ends_does_not_keep_a_step_open() -> None:
 # -- context windows -----------------------------------------------------------------------------
 
 
-def windowed(small: int, large: int, steps: object = None, answer: str = "Seven.") -> object:
-    engines = pair(steps or [LONG] * 40, [], answer)  # type: ignore[arg-type]
+def windowed(
+    small: int, large: int, steps: Sequence[str] = (LONG,) * 40, answer: str = "Seven."
+) -> tuple[Any, Any]:
+    engines = pair(steps, [], answer)
     engines[0]._window, engines[1]._window = small, large
     return engines
 
@@ -170,7 +176,7 @@ async def test_the_narrower_window_ends_the_thought_with_room_for_the_answer(
     small: int, large: int, answer: str
 ) -> None:
     engines = windowed(small, large, answer=answer)
-    played = await play(*engines, max_thinking_tokens=500, loop_guard=False, max_tokens=40)  # type: ignore[misc]
+    played = await play(*engines, max_thinking_tokens=500, loop_guard=False, max_tokens=40)
     trace = played.trace
     assert (trace.thought_end, trace.forced_close) == ("context_window", True)
     assert trace.answer == answer
@@ -178,9 +184,15 @@ async def test_the_narrower_window_ends_the_thought_with_room_for_the_answer(
     assert 80 - THOUGHT - 40 < trace.usage.thinking_tokens < 80 - THOUGHT
 
 
+async def test_the_only_model_keeps_room_for_its_answer() -> None:
+    played = await play(*windowed(80, 3, answer=WORDS), Always("small"), max_tokens=40)
+    assert played.trace.thought_end == "context_window"
+    assert len(played.trace.answer) > 20
+
+
 async def test_an_answer_beyond_the_window_says_so() -> None:
     engines = windowed(1000, 60, ["a b.\n\n"], LONG * 9)
-    played = await play(*engines)  # type: ignore[misc]
+    played = await play(*engines)
     assert played.trace.stop_reason == "context_window"
     assert played.trace.steps[-1].ended_by == "budget"
     assert len(played.large.calls[-1].context) + played.trace.usage.answer_tokens == 60
@@ -197,7 +209,7 @@ async def test_a_step_may_outgrow_the_other_models_window() -> None:
 
 async def test_a_prompt_that_fills_the_window_leaves_an_answer_its_room() -> None:
     engines = windowed(1000, THOUGHT + 12)
-    played = await play(*engines)  # type: ignore[misc]
+    played = await play(*engines)
     assert played.trace.thought_end == "context_window"
     assert played.trace.usage.thinking_tokens == 0
     assert played.trace.answer
@@ -207,7 +219,7 @@ async def test_a_prompt_that_fills_the_window_leaves_an_answer_its_room() -> Non
 async def test_a_prompt_too_long_says_for_which_model_and_by_how_much(
     role: str, window: int
 ) -> None:
-    small, large = windowed(*((window, 99) if role == "small" else (99, window)))  # type: ignore[misc]
+    small, large = windowed(*((window, 99) if role == "small" else (99, window)))
     name = {"small": "tiny", "large": "huge"}[role]
     with pytest.raises(PromptTooLongError) as caught:
         await play(small, large)
@@ -221,15 +233,13 @@ async def test_a_prompt_too_long_says_for_which_model_and_by_how_much(
 
 async def test_a_prompt_with_one_token_of_room_is_taken() -> None:
     engines = windowed(99, THOUGHT + 1)
-    played = await play(*engines)  # type: ignore[misc]
+    played = await play(*engines)
     assert played.trace.stop_reason == "context_window"
     assert played.trace.answer == ""
 
 
 async def test_the_window_of_a_model_that_takes_no_part_does_not_matter() -> None:
-    small, large = windowed(1000, 3, ["a b.\n\n"])  # type: ignore[misc]
-    from langchain_glimprouter.routing.policies import Always
-
+    small, large = windowed(1000, 3, ["a b.\n\n"])
     played = await play(small, large, Always("small"))
     assert played.trace.answer == "Seven."
     assert large.starts == 0
@@ -254,7 +264,3 @@ async def test_the_loop_guard_can_be_off() -> None:
     played = await play(*pair([LONG] * 5, []), opening=OPENED, loop_guard=False)
     assert played.trace.thought_end == "closed"
     assert played.writers == "ssssssL"
-
-
-def test_recorders_are_engines() -> None:
-    assert Recorder(["x"]).running == 0

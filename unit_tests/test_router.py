@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_glimprouter.engines.base import GenerationRequest
 from langchain_glimprouter.engines.scripted import ScriptedStep
 from langchain_glimprouter.routing.policies import GlimpRouter
 from langchain_glimprouter.routing.thresholds import Fixed
-from unit_tests.turns import Played, Recorder, check_contexts, pair, play
+from unit_tests.turns import Opener, Played, check_contexts, pair, play
 
 UNITS = st.sampled_from(
     [
@@ -28,8 +25,8 @@ UNITS = st.sampled_from(
 )
 ENTROPIES = st.sampled_from([0.0, 0.3, 0.9, 1.1, 2.0, 2.9])
 THRESHOLDS = st.sampled_from([0.0, 0.5, 1.0, 2.5, math.inf])
-WORDS = st.lists(st.sampled_from(["so", "it", "is", "née", "7.", "<b>", "a\nb"]), min_size=1, max_size=6)
-TEXTS = WORDS.map(" ".join)
+WORDS = st.sampled_from(["so", "it", "is", "née", "7.", "<b>", "a\nb"])
+TEXTS = st.lists(WORDS, min_size=1, max_size=6).map(" ".join)
 ROUTINE = 0.05  # of `</think>`, whose step no script names
 
 
@@ -43,7 +40,8 @@ class Scripts:
 
     def expected(self, threshold: float, first_large: int = 0) -> tuple[str, list[str]]:
         """Return the writers of the thought's steps, and their texts."""
-        writers, texts = "", []
+        writers = ""
+        texts: list[str] = []
         while True:
             index = len(texts)
             entropy = self.small[index].entropy if index < len(self.small) else ROUTINE
@@ -115,20 +113,6 @@ def test_a_routine_step_costs_no_request(
         assert len(played.large.calls) == writers.count("l") + 1
 
 
-class Opener(Recorder):
-    """Opens its thought itself, with tokens whose entropy would call the large model."""
-
-    opening: tuple[str, ...] = ()
-
-    def _script(self, request: GenerationRequest) -> Any:
-        script = super()._script(request)
-        if "<think>" in self._vocabulary.decode(request.token_ids):
-            return script
-        script._place.thinking = True
-        opening = [(self._vocabulary.token(text), 2.9) for text in self.opening]
-        return itertools.chain(opening, script)
-
-
 @settings(max_examples=60)
 @given(
     scripts(),
@@ -185,7 +169,10 @@ def test_models_that_do_not_think_have_their_answer_routed(
 
 
 PIECES = st.sampled_from(
-    ["a", "b ", "\n", "\n\n", ".\n\n", "x\n\ny", "<", "</", "think>", "</think>", "</think>\n\nSo", "é", ""]
+    [
+        *("a", "b ", "é", "", "\n", "\n\n", ".\n\n", "x\n\ny"),
+        *("<", "</", "think>", "</think>", "</think>\n\nSo"),
+    ]
 )
 
 
@@ -223,7 +210,8 @@ def test_no_token_is_lost_whatever_the_models_write(
     stop: tuple[str, ...],
 ) -> None:
     """`play` checks what must hold for every turn."""
-    engines = pair(small, large, "The</b> end.\n\nSo be it.", units=units, tokens_per_delta=per_delta)
+    answer = "The</b> end.\n\nSo be it."
+    engines = pair(small, large, answer, units=units, tokens_per_delta=per_delta)
     played = asyncio.run(
         play(
             *engines,

@@ -21,7 +21,7 @@ RULES = st.sampled_from(
         BlankLines(("a", "b.", "\n\n\n")),
         BlankLines(("```",)),
         BlankLines(inside_code=False),
-        BlankLines(("\n", "a\n\n"), inside_code=False),
+        BlankLines(("\n", "a\n\n\n\n"), inside_code=False),
     ]
 )
 
@@ -65,6 +65,7 @@ def fenced(text: str) -> bool:
 @example(["a\n\n```py\n", "b"], BlankLines(inside_code=False))
 @example(["```py\n", "x\n\n```\n", "b"], BlankLines(inside_code=False))
 @example(["```py\nx\n\n```\n\nb"], BlankLines(inside_code=False))
+@example(["```\n", "x\n", "```", "b"], BlankLines(("\n", "a\n\n\n\n"), inside_code=False))
 @example(["\n\n", "a", "\n", "\n", "b"], BlankLines())
 def test_steps_are_those_of_the_definition(tokens: list[str], rule: BlankLines) -> None:
     assert split(tokens, rule) == split_slowly(tokens, rule)

@@ -47,9 +47,7 @@ async def test_text_streams_as_it_comes() -> None:
 async def test_the_answer_sees_the_whole_thought() -> None:
     played = await play(*pair(SMALL, LARGE))
     context = played.large._vocabulary.decode(played.large.calls[-1].context)
-    assert context == (
-        f"{PROMPT}<think>\nSmall one.\n\nLarge two.\n\nSmall three.\n\n</think>"
-    )
+    assert context == (f"{PROMPT}<think>\nSmall one.\n\nLarge two.\n\nSmall three.\n\n</think>")
 
 
 # -- the end of a thought ------------------------------------------------------------------------

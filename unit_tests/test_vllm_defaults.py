@@ -189,17 +189,20 @@ def test_the_likeliest_tokens_come_without_a_sampled_outsider() -> None:
 
 
 def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
-    """A host that ends: its marked process dies, another one and an unmarked one live."""
+    """A host that ends: its engine's process dies, titled or not; others live."""
     host = """
         import subprocess, sys, time
         from langchain_glimprouter.engines import reaper
         sleep = "import time; time.sleep(60)"
         def start(name):
             return subprocess.Popen([sys.executable, "-c", sleep, name]).pid
-        with reaper.marked("one"):
+        mine = start("multiprocessing of the user's")
+        with reaper.watched():
             inside = start("VLLM::EngineCore"), start("somebody else's")
-        print(*inside, start("VLLM::EngineCore"), reaper._watchdog.pid, flush=True)
-        time.sleep(60)
+            time.sleep(1)
+        with reaper.watched():
+            print(*inside, start("multiprocessing.spawn"), mine, reaper._watchdog.pid, flush=True)
+            time.sleep(60)
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(host)], stdout=subprocess.PIPE, text=True
@@ -207,26 +210,37 @@ def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
     assert process.stdout is not None
     psutil = pytest.importorskip("psutil")
     pids = [int(pid) for pid in process.stdout.readline().split()]
-    engine, other, unmarked, watchdog = (psutil.Process(pid) for pid in pids)
+    engine, other, young, unmarked, watchdog = (psutil.Process(pid) for pid in pids)
     try:
         process.kill()
         process.wait()
-        psutil.wait_procs([engine, watchdog], timeout=10)
-        assert [p.is_running() and p.status() != "zombie" for p in (engine, watchdog)] == [
-            False,
-            False,
-        ]
+        _, alive = psutil.wait_procs([engine, young, watchdog], timeout=10)
+        assert [p for p in alive if p.is_running() and p.status() != "zombie"] == []
         assert other.is_running()
         assert unmarked.is_running()
     finally:
         process.stdout.close()
-        for leftover in (engine, other, unmarked):
+        for leftover in (engine, other, young, unmarked):
             if leftover.is_running():
                 leftover.kill()
 
 
-def test_marks_are_taken_back() -> None:
-    with reaper.marked("one"):
-        assert os.environ[reaper.ENGINE_MARK] == "one"
-    assert reaper.ENGINE_MARK not in os.environ
-    assert reaper.HOST_MARK not in os.environ
+def test_an_engines_processes_are_those_that_started_with_it() -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", name])
+
+    before = start("VLLM::EngineCore of another engine")
+    with reaper.watched() as brood:
+        assert reaper.MARK in os.environ
+        core, worker, other = start("VLLM::EngineCore"), start("VLLM::Worker"), start("mine")
+    later = start("VLLM::EngineCore of a later engine")
+    assert reaper.MARK not in os.environ
+    brood.kill("VLLM::Worker")
+    assert worker.wait(5) == -9
+    assert core.poll() is None
+    brood.kill()
+    assert core.wait(5) == -9
+    for process in (before, other, later):
+        assert process.poll() is None
+        process.kill()
+        process.wait()

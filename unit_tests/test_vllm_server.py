@@ -355,12 +355,11 @@ def test_busy_server_is_asked_again(fake: Fake) -> None:
     assert len(fake.bodies) == 3
 
 
-def test_lost_connection_is_made_again_before_the_first_token(fake: Fake) -> None:
-    fake.completions = [
-        httpx.ConnectError("refused"),
-        sse(httpx.ReadError("reset")),
-        sse(STREAM),
-    ]
+@pytest.mark.parametrize(
+    "lost", [httpx.ConnectError("refused"), sse(httpx.ReadError("reset")), sse()]
+)
+def test_lost_connection_is_made_again_before_the_first_token(fake: Fake, lost: Reply) -> None:
+    fake.completions = [lost, sse(STREAM)]
     assert tokens(generate(VLLMServer(URL))) == TOKENS
 
 

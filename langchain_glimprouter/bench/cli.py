@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,11 @@ def overhead(
     max_model_len: Annotated[int, typer.Option(help="Context window of the engines.")] = 2048,
     in_process: Annotated[bool, typer.Option(help="Measure in-process engines.")] = True,
     servers: Annotated[bool, typer.Option(help="Measure over two local servers, too.")] = True,
+    small_server: Annotated[
+        str | None,
+        typer.Option(help="A running server to use, instead of starting one on the CPU."),
+    ] = None,
+    large_server: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write all results here, as JSON.")] = None,
 ) -> None:
     """Measure wall time over ideal time: the fused probe against the published protocol."""
@@ -99,12 +105,12 @@ def overhead(
             ):
                 measure("in-process", {"small": one, "large": two}, items)
         if servers:
-            with (
-                serve(small, max_model_len=max_model_len) as first,
-                serve(large, max_model_len=max_model_len) as second,
-                VLLMServer(first.url, chat_template=template) as one_server,
-                VLLMServer(second.url, chat_template=template) as two_servers,
-            ):
+            args = ("--max-model-len", str(max_model_len), "--enable-prompt-tokens-details")
+            with ExitStack() as stack:
+                first = small_server or stack.enter_context(serve(small, *args)).url
+                second = large_server or stack.enter_context(serve(large, *args)).url
+                pair = [VLLMServer(url, chat_template=template) for url in (first, second)]
+                one_server, two_servers = (stack.enter_context(server) for server in pair)
                 measure("servers", {"small": one_server, "large": two_servers}, items)
         _print_overhead(console, benches)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
-import contextvars
 import multiprocessing.util  # noqa: F401  its exit handler joins children: ours must run before it
 import os
 import threading
@@ -19,12 +18,9 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from langchain_glimprouter.engines.channel import Channel
-from langchain_glimprouter.errors import EngineError
+from langchain_glimprouter.engines.job import GRACE_SECONDS, Job, RuntimeClosedError, wake
 
 T = TypeVar("T")
-
-GRACE_SECONDS = 5.0
-"""How long a caller who gives up waits for the clean-up of what it started."""
 
 
 class Closable(Protocol):
@@ -33,86 +29,6 @@ class Closable(Protocol):
     async def aclose(self) -> None:
         """Release everything."""
         ...
-
-
-class RuntimeClosedError(EngineError):
-    """The engines were closed while a call was under way."""
-
-
-class _Job:
-    """A task on the runtime's loop, seen from another thread. Dropping it cancels the task."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]
-    ) -> None:
-        self._loop = loop
-        self.finished: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._task: list[asyncio.Task[Any]] = []
-        # The task must not hold this object, or dropping it would go unnoticed.
-        start = _Start(loop, coroutine, self.finished, self._task)
-        try:
-            loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-        except RuntimeError as error:
-            coroutine.close()
-            raise RuntimeClosedError("The engines' event loop is closed.") from error
-
-    def cancel(self) -> None:
-        if not self.finished.done():
-            with suppress(RuntimeError):  # a closed loop has cancelled its tasks
-                self._loop.call_soon_threadsafe(_cancel_all, self._task)
-
-    __del__ = cancel
-
-    def abandon(self) -> None:
-        """Cancel, and wait a while for the clean-up."""
-        self.cancel()
-        # The garbage collector may bring us here on the loop's own thread, which must not wait.
-        if _running_loop() is not self._loop:
-            concurrent.futures.wait([self.finished], timeout=GRACE_SECONDS)
-
-    async def aabandon(self) -> None:
-        """Cancel, and wait a while for the clean-up."""
-        self.cancel()
-        if _running_loop() is None:
-            return  # a generator whose loop is gone: nothing left that could wait
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.settled(), GRACE_SECONDS)
-
-    async def settled(self) -> None:
-        """Wait on any loop until the task has ended, however that was."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self.finished.add_done_callback(lambda _: _wake(loop, future))
-        await future
-
-
-class _Start:
-    """Starts a coroutine on the loop and reports its end."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, Any],
-        finished: concurrent.futures.Future[Any],
-        task: list[asyncio.Task[Any]],
-    ) -> None:
-        self._loop = loop
-        self._coroutine = coroutine
-        self._finished = finished
-        self._task = task
-
-    def __call__(self) -> None:
-        task = self._loop.create_task(self._coroutine)
-        task.add_done_callback(self._report)
-        self._task.append(task)
-
-    def _report(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            self._finished.set_exception(RuntimeClosedError("The call was cancelled."))
-        elif (error := task.exception()) is not None:
-            self._finished.set_exception(error)
-        else:
-            self._finished.set_result(task.result())
 
 
 class Runtime:
@@ -240,7 +156,7 @@ class Runtime:
                 if done:
                     break
                 future = loop.create_future()
-                channel.waiter = lambda future=future: _wake(loop, future)
+                channel.waiter = lambda future=future: wake(loop, future)
                 if not channel.items and not channel.done:
                     await future
         finally:
@@ -248,14 +164,14 @@ class Runtime:
                 await job.aabandon()
         _raise_error(channel)
 
-    def _pump(self, channel: Channel[T], make: Callable[[], AsyncGenerator[T]]) -> _Job:
+    def _pump(self, channel: Channel[T], make: Callable[[], AsyncGenerator[T]]) -> Job:
         job = self._job(channel.pump(make))
         # Also when the task is cancelled before its first step, where the pump itself cannot tell.
         job.finished.add_done_callback(lambda _: channel.finish())
         return job
 
-    def _job(self, coroutine: Coroutine[Any, Any, Any]) -> _Job:
-        job = _Job(self.loop, coroutine)
+    def _job(self, coroutine: Coroutine[Any, Any, Any]) -> Job:
+        job = Job(self.loop, coroutine)
         self._waited_for.add(job.finished)
         job.finished.add_done_callback(self._waited_for.discard)
         return job
@@ -269,7 +185,7 @@ class Runtime:
                 return
             self._closed = True
         with suppress(RuntimeClosedError, TimeoutError):
-            job = _Job(self.loop, self._shut_down(timeout))
+            job = Job(self.loop, self._shut_down(timeout))
             job.finished.result(timeout + 2)
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -322,28 +238,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with suppress(RuntimeError):  # a closed loop has nobody waiting
-        loop.call_soon_threadsafe(_resolve, future)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
 
 
 def _raise_error(channel: Channel[Any]) -> None:

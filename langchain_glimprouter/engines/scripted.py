@@ -7,7 +7,7 @@ import functools
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_glimprouter.engines.base import (
     MAX_TOP_LOGPROBS,
@@ -113,6 +113,10 @@ class ScriptedEngine:
         self._vocabulary = vocabulary or ScriptedVocabulary()
         self._window = context_window
         self._places: OrderedDict[int, _Place] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies know nothing of this engine's requests."""
+        return {**vars(self), "requests": [], "running": 0, "_places": OrderedDict()}
 
     async def start(self) -> None:
         """Nothing to start; a dead engine says so."""

@@ -64,6 +64,14 @@ class ScriptedVocabulary:
         self.opens_thought = opens_thought
         self._table = _TABLES[unit]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the table out: it belongs to the process."""
+        return {name: value for name, value in vars(self).items() if name != "_table"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take this process's table."""
+        vars(self).update(state, _table=_TABLES[state["unit"]])
+
     @property
     def fingerprint(self) -> str:
         """Equal for equal units."""

@@ -25,7 +25,7 @@ T = TypeVar("T")
 # in an environment which all threads share.
 _one_at_a_time = threading.Lock()
 
-_WORKERS_GRACE = 1.0
+_GRACE_SECONDS = 1.0
 
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -45,15 +45,16 @@ class Boot:
 
     def __init__(self, model: str, user_args: Mapping[str, Any], role: Role | None) -> None:
         self.model = model
-        self.mark = os.urandom(16).hex()
         self._user_args = dict(user_args)
         self._role = role
         self._given_up = threading.Event()
+        self.brood: reaper.Brood | None = None
 
     def give_up(self) -> None:
         """Make a start that is under way fail soon."""
         self._given_up.set()
-        reaper.kill_engine(self.mark)
+        if self.brood is not None:
+            self.brood.kill()
 
     def __call__(self) -> AsyncLLM:
         """Start the engine; blocks until it can generate, which takes tens of seconds.
@@ -62,13 +63,13 @@ class Boot:
             ConfigurationError: If vLLM refuses an argument.
             EngineError: If the engine does not start.
         """
-        with _one_at_a_time, _environment(), reaper.marked(self.mark), _no_interrupts():
+        with _one_at_a_time, _environment(), reaper.watched() as self.brood, _no_interrupts():
             self._check()
             config, log = self._engine_config()
             self._check()
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            class Ended(AsyncLLM):
+            class Ended(AsyncLLM):  # type: ignore[misc]
                 """Ended by `end` alone: vLLM's own end fails in an interpreter that shuts down."""
 
                 def __del__(self) -> None: ...
@@ -83,7 +84,7 @@ class Boot:
                     model=self.model,
                 ) from error
             if self._given_up.is_set():
-                end(llm, self.mark)
+                end(llm, self.brood)
                 self._check()
             return llm
 
@@ -122,18 +123,24 @@ class Boot:
         return config, log
 
 
-def end(llm: AsyncLLM, mark: str) -> None:
-    """End an engine's processes; takes about a second."""
-    # A CPU worker may linger for longer than vLLM waits before it kills the engine, which then
-    # could not free its shared memory. Without the worker the engine ends well.
-    timer = threading.Timer(_WORKERS_GRACE, reaper.kill_workers, [mark])
-    timer.daemon = True
-    timer.start()
+def end(llm: AsyncLLM, brood: reaper.Brood) -> None:
+    """End an engine's processes; takes about two seconds."""
+    ended = threading.Event()
+
+    def hasten() -> None:
+        # Their interpreters take seconds of CPU time to tear themselves down, one after the other.
+        # The workers need not; the engine has freed its shared memory soon after they are gone.
+        for whom in ("VLLM::Worker", ""):
+            if ended.wait(_GRACE_SECONDS):
+                return
+            brood.kill(whom)
+
+    threading.Thread(target=hasten, name="glimprouter-hasten", daemon=True).start()
     try:
-        llm.shutdown(timeout=4 * _WORKERS_GRACE)
+        llm.shutdown(timeout=8 * _GRACE_SECONDS)
     finally:
-        timer.cancel()
-        reaper.kill_engine(mark)  # what is left where the engine itself was killed
+        ended.set()
+        brood.kill()  # what is left where the engine itself was killed
 
 
 @contextmanager

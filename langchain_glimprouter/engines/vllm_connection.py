@@ -34,7 +34,8 @@ CHECK_SECONDS = 10.0
 """Most seconds to wait for what a server answers without computing."""
 
 # A server that is gone is told within a second; one that is busy is worth a wait.
-_GONE_SECONDS = 0.5
+_GONE_SECONDS = 0.2
+_HEALTH_SECONDS = 0.5
 _BUSY = frozenset(
     {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}
 )
@@ -214,7 +215,7 @@ class VLLMConnection:
     async def alive(self) -> bool:
         """Whether the server and its engine still run, as far as a short look tells."""
         try:
-            async with asyncio.timeout(_GONE_SECONDS):
+            async with asyncio.timeout(_HEALTH_SECONDS):
                 response = await self._client.get("/health")
         except (TimeoutError, httpx.TransportError):
             return False

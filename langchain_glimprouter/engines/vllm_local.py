@@ -23,6 +23,7 @@ from langchain_glimprouter.engines.model_files import (
     read_chat_template,
     read_model_facts,
 )
+from langchain_glimprouter.engines.reaper import Brood
 from langchain_glimprouter.engines.runtime import Runtime, get_runtime
 from langchain_glimprouter.engines.vllm_boot import Boot, end, in_thread
 from langchain_glimprouter.engines.vllm_options import check_engine_args, check_main_module
@@ -46,7 +47,7 @@ class _Live:
 
     llm: AsyncLLM
     runtime: Runtime
-    mark: str
+    brood: Brood
     defaults: dict[str, Any]
 
 
@@ -142,7 +143,8 @@ class VLLMEngine:
             llm = await in_thread(boot)
             runtime.register(self)  # again: vLLM has registered exit handlers that must run later
             defaults = dict(llm.model_config.get_diff_sampling_param())
-            live = _Live(llm, runtime, boot.mark, defaults)
+            assert boot.brood is not None
+            live = _Live(llm, runtime, boot.brood, defaults)
             self._window = int(llm.model_config.max_model_len)
             try:
                 await llm.get_supported_tasks()
@@ -177,7 +179,7 @@ class VLLMEngine:
 
         # Its output loop ends with it, so nobody else would wake those who wait.
         live.llm.output_processor.propagate_error(EngineDeadError())
-        await in_thread(partial(end, live.llm, live.mark))
+        await in_thread(partial(end, live.llm, live.brood))
 
     def close(self) -> None:
         """End the engine and free its memory; the next use starts it afresh."""
@@ -251,7 +253,7 @@ class VLLMEngine:
         if self._live is None:
             return 0
         llm = self._live.llm
-        known = llm.get_num_unfinished_requests()
+        known = int(llm.get_num_unfinished_requests())
         busy = await llm.engine_core.call_utility_async("has_work")
         return max(known, int(busy))
 

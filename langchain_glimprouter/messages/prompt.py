@@ -52,7 +52,7 @@ def render_prompts(
         if opening == "opened" and state != "opened":
             texts[role] += "\n" if state == "tag" else f"{start}\n"
         elif opening == "none" and state in ("opened", "tag"):
-            texts[role] += f"\n{end}\n\n"
+            texts[role] += f"\n\n{end}\n\n" if state == "tag" else f"\n{end}\n\n"
     prompts = {
         role: Prompt(text, vocabularies[role].encode(text, special=True))
         for role, text in texts.items()

@@ -35,6 +35,7 @@ class Reference(GlimpRouter):
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write one step."""
         decision: Decision | None = None
+        before = turn.progress
         if turn.step is not None:  # the stop string came before the step's end
             decision = turn.step.decision
         elif len(turn.steps) < self.first_n_steps_large:
@@ -53,6 +54,8 @@ class Reference(GlimpRouter):
                     decision = self.decide(turn, token)
                     turn.drop_probe("small")
         if decision is None:  # the one token opened a thought: nothing to judge yet
+            if turn.progress != before:
+                return
             decision = Decision("small", "first_steps")
         options = turn.request.options
         step = turn.tokens(

@@ -1,4 +1,4 @@
-"""Real vLLM servers for tests, which never outlive the test run."""
+"""Local vLLM servers for benches and tests, which never outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import pytest
 
 START_SECONDS = 400.0  # some 25 on an idle machine
 
@@ -47,12 +46,15 @@ class Server:
 def serve(
     model: str | os.PathLike[str], *args: str, kv_cache_bytes: int = 256 << 20
 ) -> Iterator[Server]:
-    """Run `vllm serve` until the block ends, or until the test process dies in whatever way.
+    """Run vLLM's server on the CPU until the block ends, or this process in whatever way.
 
     Args:
         model: Model id or path.
-        *args: More arguments of `vllm serve`.
+        *args: More arguments of `vllm serve`; they win over those set here.
         kv_cache_bytes: Room for the KV cache.
+
+    Raises:
+        EngineError: If the server does not start.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,13 +66,11 @@ def serve(
     command += ["--kv-cache-memory-bytes", str(kv_cache_bytes), *args]
     with tempfile.TemporaryFile() as log:
         supervisor = subprocess.Popen(
-            [sys.executable, str(Path(__file__)), *command],
+            [sys.executable, "-P", str(Path(__file__).resolve()), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            # By default every vLLM process of a machine binds itself to the same cores.
-            env={"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ},
         )
         assert supervisor.stdin is not None
         assert supervisor.stdout is not None
@@ -79,20 +79,14 @@ def serve(
             if not _healthy(server.url, supervisor):
                 log.seek(0)
                 tail = log.read().decode(errors="replace")[-4000:]
-                raise RuntimeError(f"the server did not start: {' '.join(command)}\n{tail}")
+                from langchain_glimprouter.errors import EngineError  # not in the supervisor
+
+                raise EngineError(f"the server did not start: {' '.join(command)}\n{tail}")
             yield server
         finally:
             supervisor.stdin.close()
             supervisor.wait(timeout=30)
             supervisor.stdout.close()
-
-
-@pytest.fixture(scope="session")
-def smollm_server(smollm: Path) -> Iterator[Server]:
-    """A server of SmolLM2 with both endpoints; for `conftest.py`, so that there is only one."""
-    options = ("--enable-scale-out", "--max-logprobs", "21", "--enable-prompt-tokens-details")
-    with serve(smollm, *options) as server:
-        yield server
 
 
 def _healthy(url: str, supervisor: subprocess.Popen[bytes]) -> bool:
@@ -110,7 +104,7 @@ def _healthy(url: str, supervisor: subprocess.Popen[bytes]) -> bool:
 def _supervise(command: Sequence[str]) -> int:
     """Run `command` until it ends or stdin closes, then kill its whole process group.
 
-    Stdin is a pipe from the test process and closes with it, even after SIGKILL. The group
+    Stdin is a pipe from the process that asked and closes with it, even after SIGKILL. The group
     matters because a killed server leaves its engine process running.
     """
     server = subprocess.Popen(
