@@ -44,4 +44,4 @@ if __name__ == "__main__":
 
     names = ("Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct")
     pair = sys.argv[1:3] if len(sys.argv) > 2 else [str(path) for path in map(ensure, names)]
-    main(*pair)
+    main(pair[0], pair[1])

@@ -26,7 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
+try:
+    from filelock import FileLock, Timeout
+except ImportError as error:
+    message = "The demo models need filelock: pip install 'langchain-glimprouter[cpu,demo]'"
+    raise ImportError(message) from error
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -8,7 +8,9 @@ import random
 import signal
 import threading
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -59,7 +61,7 @@ async def test_every_way_to_stop_aborts_the_request(
             await task
     for _ in range(3):  # a generator that is left, and one that is closed
         await read(draw.randint(1, 5))
-        stream = model.astream("Write a long story about a ship.")
+        stream = cast("AsyncGenerator[Any]", model.astream("Write a long story about a ship."))
         await anext(stream)
         await stream.aclose()
     with pytest.raises(TurnTimeoutError, match="timeout"):
@@ -77,7 +79,7 @@ def test_sync_stream_that_is_left(
 
 
 def test_threads_loops_and_batches_at_once(model: ChatGlimpRouter) -> None:
-    options = {"max_tokens": 12}
+    options: dict[str, Any] = {"max_tokens": 12}
     results: dict[str, int] = {}
 
     def in_thread() -> None:

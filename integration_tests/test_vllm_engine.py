@@ -33,7 +33,7 @@ from langchain_glimprouter.errors import (
 
 GREEDY = Sampling(temperature=0)
 PROMPT = list(range(1000, 1100))
-ARGS = {"kv_cache_memory_bytes": 1 << 28, "max_model_len": 4096}
+ARGS: dict[str, Any] = {"kv_cache_memory_bytes": 1 << 28, "max_model_len": 4096}
 
 
 @pytest.fixture(scope="module")

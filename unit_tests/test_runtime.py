@@ -19,7 +19,8 @@ from contextlib import aclosing
 import pytest
 
 from langchain_glimprouter.engines.channel import CAPACITY
-from langchain_glimprouter.engines.runtime import Runtime, RuntimeClosedError, get_runtime
+from langchain_glimprouter.engines.job import RuntimeClosedError
+from langchain_glimprouter.engines.runtime import Runtime, get_runtime
 from langchain_glimprouter.errors import EngineError
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")

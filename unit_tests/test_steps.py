@@ -178,10 +178,10 @@ def test_a_fence_is_remembered_across_steps_cut_by_their_length() -> None:
 def test_cost_does_not_grow_with_the_line(rule: BlankLines) -> None:
     def seconds(count: int) -> float:
         splitter = rule.splitter()
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(count):
             splitter.push("word ")
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     seconds(100)
     assert min(seconds(20_000) for _ in range(3)) < 40 * min(seconds(2_000) for _ in range(3))

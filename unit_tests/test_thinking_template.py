@@ -85,7 +85,7 @@ def test_an_answer_without_thought_has_no_thought() -> None:
 def test_tools_and_their_results(arguments: object) -> None:
     tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
     call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
-    messages = [
+    messages: list[Mapping[str, Any]] = [
         USER,
         {"role": "assistant", "content": "", "tool_calls": [call, call]},
         {"role": "tool", "content": "4"},

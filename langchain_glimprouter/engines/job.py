@@ -72,7 +72,7 @@ class Job:
 
     async def settled(self) -> None:
         """Wait on any loop until the task has ended, however that was."""
-        loop = asyncio.getrunning_loop()
+        loop = asyncio.get_running_loop()
         future = loop.create_future()
         self.finished.add_done_callback(lambda _: wake(loop, future))
         await future
@@ -110,7 +110,7 @@ class _Start:
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop of this thread, if one runs."""
     try:
-        return asyncio.getrunning_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
