@@ -152,8 +152,11 @@ def test_published_protocol_pays_two_requests_a_step(quick: ChatGlimpRouter) -> 
 def test_first_steps_go_to_the_large_model(quick: ChatGlimpRouter) -> None:
     trace = trace_of(quick.invoke(QUESTIONS[0], first_n_steps_large=2, threshold=2.9))
     assert trace is not None
-    assert [step.reason for step in trace.steps[:2]] == ["first_steps"] * 2
-    assert all(step.writer == "large" for step in trace.steps[:2])
+    thinking = [step for step in trace.steps if step.phase == "thinking"]
+    assert thinking
+    for step in thinking[:2]:
+        assert (step.writer, step.reason, step.probe) == ("large", "first_steps", None)
+    assert all(step.reason == "entropy" for step in thinking[2:])
 
 
 def test_budget_closes_the_thought(quick: ChatGlimpRouter) -> None:

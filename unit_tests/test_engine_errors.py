@@ -19,7 +19,7 @@ from unit_tests.turns import Recorder, check_steps, events_of, pair, play
 
 SMALL = [ScriptedStep(f"s{index} x y.\n\n", index % 2 * 2.0) for index in range(6)]
 LARGE = [f"l{index} x y z.\n\n" for index in range(6)]
-POLICIES = [
+POLICIES: list[Policy] = [
     GlimpRouter(Fixed(1.0)),
     GlimpRouter(Fixed(1.0), first_n_steps_large=3),
     Random(0.5, 1),
@@ -117,7 +117,9 @@ class Strange(Recorder):
                         yield GenerationDelta([])
                     case "keeps its last token" if delta.finish_reason == "stop":
                         delta.token_ids = list(delta.token_ids)[:-1]
-                    case "one token a request":
+                    case "hiccups" if len(self.calls) % 2:
+                        return
+                    case "one token a request" | "hiccups":
                         delta.finish_reason = None
                         yield delta
                         return
@@ -168,6 +170,15 @@ async def test_engines_that_break_off_all_the_time_are_asked_to_go_on(policy: Po
     played = await play(*strange(mode, mode), policy)
     assert played.texts == plain.texts
     assert played.writers == plain.writers
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy.name != "reference"])
+async def test_requests_that_come_to_nothing_now_and_then_change_no_decision(
+    policy: Policy,
+) -> None:
+    plain = await play(*strange(), policy)
+    played = await play(*strange("hiccups", "hiccups"), policy)
+    assert (played.texts, played.writers) == (plain.texts, plain.writers)
 
 
 async def test_a_step_that_its_engine_leaves_is_not_continued_by_the_other() -> None:

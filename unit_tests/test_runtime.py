@@ -380,7 +380,8 @@ def test_a_forked_child_gets_its_own_runtime() -> None:
 def test_the_interpreter_ends_although_a_turn_is_under_way() -> None:
     script = """
         import asyncio, contextlib, threading
-        from langchain_glimprouter.engines.runtime import RuntimeClosedError, get_runtime
+        from langchain_glimprouter.engines.job import RuntimeClosedError
+        from langchain_glimprouter.engines.runtime import get_runtime
 
         class Engine:
             async def aclose(self):

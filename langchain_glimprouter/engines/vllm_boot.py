@@ -124,14 +124,14 @@ class Boot:
 
 
 def end(llm: AsyncLLM, brood: reaper.Brood) -> None:
-    """End an engine's processes; takes about two seconds."""
+    """End an engine's processes; takes about three seconds."""
     ended = threading.Event()
 
     def hasten() -> None:
         # Their interpreters take seconds of CPU time to tear themselves down, one after the other.
         # The workers need not; the engine has freed its shared memory soon after they are gone.
-        for whom in ("VLLM::Worker", ""):
-            if ended.wait(_GRACE_SECONDS):
+        for seconds, whom in ((_GRACE_SECONDS, "VLLM::Worker"), (2 * _GRACE_SECONDS, "")):
+            if ended.wait(seconds):
                 return
             brood.kill(whom)
 

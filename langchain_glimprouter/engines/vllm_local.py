@@ -179,6 +179,8 @@ class VLLMEngine:
 
         # Its output loop ends with it, so nobody else would wake those who wait.
         live.llm.output_processor.propagate_error(EngineDeadError())
+        if live.llm.output_handler is not None:
+            live.llm.output_handler.cancel()  # or it reports the end as a failure
         await in_thread(partial(end, live.llm, live.brood))
 
     def close(self) -> None:
