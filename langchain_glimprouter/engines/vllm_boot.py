@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,7 +111,8 @@ class Boot:
         )
         try:
             args = AsyncEngineArgs(**{**defaults, **self._user_args, "model": self.model})
-            config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
+            with _single_process_workers() if on_cpu else nullcontext():
+                config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
         except Exception as error:
             raise ConfigurationError(
                 f"vLLM refuses the engine arguments of {self.model!r}: {error}"
@@ -160,6 +161,20 @@ def _environment() -> Iterator[None]:
     finally:
         for key in added:
             os.environ.pop(key, None)
+
+
+@contextmanager
+def _single_process_workers() -> Iterator[None]:
+    """Let the CPU back end keep the executor `uni`, which it else turns into `mp`."""
+    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "0"  # AsyncLLM has its engine in a process of its own all the same
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager
