@@ -9,6 +9,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 
 from langchain_glimprouter import (
+    BlankLines,
     ChatGlimpRouter,
     RoutingTrace,
     VLLMEngine,
@@ -170,9 +171,14 @@ def test_budget_closes_the_thought(quick: ChatGlimpRouter) -> None:
 
 def test_models_that_do_not_think_have_their_answer_routed(small_engine: VLLMEngine) -> None:
     model = ChatGlimpRouter(
-        small=small_engine, large=small_engine, threshold=1.0, temperature=0.0, max_tokens=100
+        small=small_engine,
+        large=small_engine,
+        threshold=1.0,
+        steps=BlankLines((".", "\n\n")),
+        temperature=0.0,
+        max_tokens=100,
     )
-    message = model.invoke("Write three paragraphs about the sea, each of one short sentence.")
+    message = model.invoke("Describe the sea in six short sentences.")
     trace = trace_of(message)
     assert trace is not None
     assert trace.thought == ""
