@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 from pytest_socket import socket_allow_hosts
 
-settings.register_profile("unit", deadline=None, max_examples=40)
+settings.register_profile("unit", deadline=None, max_examples=25)
 settings.load_profile("unit")
 
 
