@@ -242,7 +242,7 @@ class RoutingTrace(_Record):
         usage = self.usage
         return {
             "policy": self.policy,
-            "intervention_rate": round(self.intervention_rate, 4),
+            "intervention_rate": self.intervention_rate,
             "hand_offs": usage.hand_offs,
             "steps": {"small": usage.small.steps, "large": usage.large.steps},
             "tokens": {
