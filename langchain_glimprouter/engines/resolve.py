@@ -45,7 +45,11 @@ def resolve_engine(value: Engine | str, role: Role, options: Mapping[str, Any]) 
     key = (value, role, *sorted(given.items(), key=lambda item: item[0]))
     engine = _shared.get(key)
     if engine is None:
-        engine = _server(value, given) if remote else _local(value)
+        try:
+            engine = _server(value, given) if remote else _local(value)
+        except ConfigurationError as error:
+            msg = f"{role}={value!r}: {error}"
+            raise ConfigurationError(msg) from error
         _hint(engine, role)
         _shared[key] = engine
     return engine
