@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Callable,
         Generator,
         Iterator,
+        Mapping,
         Sequence,
     )
 
@@ -236,6 +237,11 @@ class ChatGlimpRouter(BaseChatModel):
         self._settle(None, {})
         return self
 
+    @property
+    def router(self) -> Router:
+        """The one loop, over this model's engines."""
+        return self._router
+
     def _settle(self, stop: list[str] | None, keywords: dict[str, Any]) -> Call:
         fields = {name: getattr(self, name) for name in _FIELDS}
         return settle_call(fields, frozenset(self.model_fields_set), stop, keywords)
@@ -259,31 +265,48 @@ class ChatGlimpRouter(BaseChatModel):
         self, messages: Sequence[BaseMessage], keywords: dict[str, Any]
     ) -> Callable[[], AsyncGenerator[Event]]:
         """Check everything that needs no engine; return what makes the event stream."""
-        stop = keywords.pop("stop", None)
-        call = self._settle(stop, keywords)
-        conversation = to_template_messages(messages)
+        call, conversation = self.settle(messages, keywords)
         return lambda: self._run(call, conversation)
 
+    def settle(
+        self, messages: Sequence[BaseMessage], keywords: Mapping[str, Any]
+    ) -> tuple[Call, list[dict[str, Any]]]:
+        """Check and merge everything that needs no engine.
+
+        Args:
+            messages: The conversation.
+            keywords: Per-call options, `stop` among them.
+
+        Raises:
+            ConfigurationError: If something cannot work.
+        """
+        options = {name: value for name, value in keywords.items() if name != "stop"}
+        return self._settle(keywords.get("stop"), options), to_template_messages(messages)
+
+    async def turn_request(
+        self, call: Call, conversation: Sequence[Mapping[str, Any]]
+    ) -> TurnRequest:
+        """Render a conversation for the models of a call; on the engines' event loop."""
+        vocabularies = await self.router.vocabularies(Router.roles(call.policy, call.options))
+        prompts, opening = await asyncio.to_thread(
+            render_prompts,
+            vocabularies,
+            conversation,
+            thinking=call.thinking,
+            tags=call.options.think_tags,
+            template_kwargs=call.template_kwargs,
+        )
+        options = call.options
+        if options.session_id is None:
+            options = replace(options, session_id=session_key(conversation))
+        return TurnRequest(prompts, opening, options)
+
     async def _run(self, call: Call, conversation: list[dict[str, Any]]) -> AsyncGenerator[Event]:
-        router = self._router
-        roles = router.roles(call.policy, call.options)
         clock = asyncio.timeout(call.timeout)
         try:
             async with clock:
-                vocabularies = await router.vocabularies(roles)
-                prompts, opening = await asyncio.to_thread(
-                    render_prompts,
-                    vocabularies,
-                    conversation,
-                    thinking=call.thinking,
-                    tags=call.options.think_tags,
-                    template_kwargs=call.template_kwargs,
-                )
-                options = call.options
-                if options.session_id is None:
-                    options = replace(options, session_id=session_key(conversation))
-                request = TurnRequest(prompts, opening, options)
-                async with aclosing(router.run(request, call.policy)) as events:
+                request = await self.turn_request(call, conversation)
+                async with aclosing(self.router.run(request, call.policy)) as events:
                     async for event in events:
                         if self.on_trace is not None and isinstance(event, TurnFinished):
                             self.on_trace(event.trace)
@@ -300,7 +323,8 @@ class ChatGlimpRouter(BaseChatModel):
 
     # -- LangChain's protocol ------------------------------------------------------------------
 
-    def _assembler(self, keywords: dict[str, Any]) -> Assembler:
+    def assembler(self, keywords: Mapping[str, Any]) -> Assembler:
+        """Return what turns a call's events into chunks and a message."""
         version = keywords.get("output_version", self.output_version)
         return Assembler(
             blocks=version == "v1",
@@ -316,7 +340,7 @@ class ChatGlimpRouter(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        assembler = self._assembler(kwargs)
+        assembler = self.assembler(kwargs)
         make = self._turn(messages, {**kwargs, "stop": stop})
         with closing(get_runtime().iterate(make)) as events:
             for event in events:
@@ -332,7 +356,7 @@ class ChatGlimpRouter(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        assembler = self._assembler(kwargs)
+        assembler = self.assembler(kwargs)
         make = self._turn(messages, {**kwargs, "stop": stop})
         async with aclosing(get_runtime().aiterate(make)) as events:
             async for event in events:
@@ -350,7 +374,7 @@ class ChatGlimpRouter(BaseChatModel):
     ) -> ChatResult:
         del run_manager
         make = self._turn(messages, {**kwargs, "stop": stop})
-        return get_runtime().run(self._finish(make, self._assembler(kwargs)))
+        return get_runtime().run(self._finish(make, self.assembler(kwargs)))
 
     async def _agenerate(
         self,
@@ -361,7 +385,7 @@ class ChatGlimpRouter(BaseChatModel):
     ) -> ChatResult:
         del run_manager
         make = self._turn(messages, {**kwargs, "stop": stop})
-        return await get_runtime().bridge(self._finish(make, self._assembler(kwargs)))
+        return await get_runtime().bridge(self._finish(make, self.assembler(kwargs)))
 
     @staticmethod
     async def _finish(

@@ -45,6 +45,9 @@ class GenerationRequest:
             tokens are delivered. Detection happens outside the model's own loop, so a router that
             can name the tokens prefers `stop_token_ids`.
         session_id: Stable name of the conversation, for prefix affinity behind a load balancer.
+        constraint: A grammar that the output must follow from its first token on, as keywords of
+            vLLM's `StructuredOutputsParams`: exactly one of `json` (a schema), `json_object`,
+            `regex`, `choice`, `grammar`, `structural_tag`, plus its options.
     """
 
     token_ids: Sequence[int]
@@ -55,6 +58,7 @@ class GenerationRequest:
     stop_token_ids: Sequence[int] = ()
     stop: Sequence[str] = ()
     session_id: str | None = None
+    constraint: Mapping[str, Any] | None = None
 
 
 class TopLogprobs(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_glimprouter.engines.base import Sampling
 from langchain_glimprouter.routing.steps import BlankLines, Steps
@@ -53,6 +53,9 @@ class TurnOptions:
         think_tags: How the models mark a thought.
         loop_guard: Whether to end a thought that goes round in circles.
         session_id: Stable name of the conversation, for prefix affinity.
+        constraint: Grammar of the answer, as `GenerationRequest.constraint`; one model writes it in
+            one request, the thought before it stays free.
+        unsplit: Markers such as `<tool_call>`: from one on, the rest of the answer is one step.
     """
 
     max_thinking_tokens: int = 8192
@@ -66,6 +69,8 @@ class TurnOptions:
     think_tags: tuple[str, str] = ("<think>", "</think>")
     loop_guard: bool = True
     session_id: str | None = None
+    constraint: Mapping[str, Any] | None = None
+    unsplit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
