@@ -72,6 +72,16 @@ class TurnOptions:
     constraint: Mapping[str, Any] | None = None
     unsplit: tuple[str, ...] = ()
 
+    def answerer(self, wish: Role | None) -> AnswerBy:
+        """Return who writes the answer.
+
+        Args:
+            wish: Whom the policy wants; `None` leaves it to `answer_by`.
+        """
+        answer_by = wish or self.answer_by
+        # A grammar begins with a request, so that several models cannot share one.
+        return "large" if answer_by == "route" and self.constraint is not None else answer_by
+
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:

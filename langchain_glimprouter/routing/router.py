@@ -37,7 +37,7 @@ class Router:
     @staticmethod
     def roles(policy: Policy, options: TurnOptions) -> tuple[Role, ...]:
         """Return the models that a turn may call; a prompt is needed for each."""
-        answer = policy.answer_by or options.answer_by
+        answer = options.answerer(policy.answer_by)
         needed = policy.roles if answer == "route" else policy.roles | {answer}
         return tuple(role for role in ROLES if role in needed)
 
@@ -70,9 +70,7 @@ class Router:
                     yield event
             if turn.phase == "thinking":
                 turn.begin_answer()
-                answer = turn.answer_by
-                writer = policy if answer == "route" else Always(answer, "answer")
-                async with aclosing(_write(turn, writer)) as events:
+                async with aclosing(_write(turn, policy)) as events:
                     async for event in events:
                         yield event
         except EngineError as error:
@@ -109,10 +107,11 @@ class Router:
 
 
 async def _write(turn: Turn, policy: Policy) -> AsyncGenerator[Event]:
-    """Call a policy until the phase is over."""
+    """Call a policy, or an answer's only author, until the phase is over."""
     while not turn.done:
         before = turn.progress
-        async with aclosing(policy.write(turn)) as events:
+        writer = policy if turn.author is None else Always(turn.author, "answer")
+        async with aclosing(writer.write(turn)) as events:
             async for event in events:
                 yield event
         for event in turn.settle():

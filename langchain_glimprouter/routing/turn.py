@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from langchain_glimprouter.engines.base import GenerationRequest, Sampling
-from langchain_glimprouter.errors import EngineError, Role
+from langchain_glimprouter.errors import EngineError, EngineRequestError, Role
 from langchain_glimprouter.routing.context import Contexts
 from langchain_glimprouter.routing.events import Event, StepFinished, StepStarted, TokenDelta
 from langchain_glimprouter.routing.loop_guard import LoopGuard
@@ -88,6 +88,8 @@ class Turn:
         pair: The engines.
         request: What was asked for.
         answer_by: Who writes the answer behind a thought.
+        author: Who writes the rest of the turn alone, so that no policy is asked; `None` while
+            steps are routed.
         contexts: Prompt and thought as each model's token ids.
         step: The step being written, or `None` between steps.
         pending: A decision taken at a hand-off, for the policy to carry out next.
@@ -101,7 +103,11 @@ class Turn:
         self, pair: EnginePair, request: TurnRequest, answer_by: AnswerBy | None = None
     ) -> None:
         options = request.options
-        self.answer_by = answer_by or options.answer_by
+        opening = request.opening
+        if options.constraint is not None and opening == "unknown":
+            opening = "none"  # a grammar has no room for a thought that nobody announced
+        self.answer_by = options.answerer(answer_by)
+        self.author: Role | None = None
         self.pair = pair
         self.request = request
         self.contexts = Contexts(pair, request.prompts, options.think_tags)
@@ -112,8 +118,8 @@ class Turn:
         self.usage = TurnUsage()
         for role in pair.engines:
             self.usage.of(role).model = pair.model(role)
-        self.opening = ThoughtOpening.of(request.opening, options.think_tags[0])
-        self.phase: Phase = "answer" if request.opening == "none" else "thinking"
+        self.opening = ThoughtOpening.of(opening, options.think_tags[0])
+        self.phase: Phase = "answer" if opening == "none" else "thinking"
         self.thought_end: ThoughtEnd | None = None
         self.stop_reason: StopReason | None = None
         self.forced_close = False
@@ -130,7 +136,10 @@ class Turn:
         self._stalls = 0
         self._late: list[Event] = []
         self._guard = LoopGuard() if options.loop_guard else None
-        self._begin(self.phase, options.steps)
+        if self.phase == "answer" and options.constraint is not None:
+            self._write_alone()
+        else:
+            self._begin(self.phase, options.steps)
 
     # -- what policies call ------------------------------------------------------------------
 
@@ -160,6 +169,12 @@ class Turn:
             EngineError: With the role in it.
         """
         options = self.request.options
+        constraint = options.constraint if self.phase == "answer" else None
+        if constraint is not None and self.step is not None:
+            msg = "the engine broke off in the middle of an answer that follows a grammar"
+            raise EngineRequestError(msg, model=self.pair.model(role), role=role)
+        if self.unsplit:
+            one_step, stop = False, ()
         self.contexts.sync()
         room = self._room(role)
         if one_step and options.steps.delimiters:
@@ -181,6 +196,7 @@ class Turn:
             stop_token_ids=stop_ids,
             stop=stop,
             session_id=options.session_id,
+            constraint=constraint,
         )
         if self.opening is not None:
             self.opening.restart()
@@ -266,12 +282,9 @@ class Turn:
             events += self._end_phase("closed" if self.phase == "thinking" else "stop")
         elif self._tokens >= self._limit:
             events += self._end_phase(self._limit_reason)
-        elif self._splitter.push(text):
+        elif self._ends_step(text):
             events += self._finish("delimiter")
-        elif step.tokens >= self._step_limit and (
-            (text and not self._scanner.held)  # neither in mid-character nor in mid-tag
-            or step.tokens >= self._step_limit + _CHARACTER_TOKENS
-        ):
+        elif step.tokens >= self._step_limit and self._may_cut(text):
             events += self._finish("length")
         return events
 
@@ -288,6 +301,11 @@ class Turn:
         return tuple((vocabulary.decode([token]), math.exp(logprob)) for token, logprob in pairs)
 
     # -- what the router calls ---------------------------------------------------------------
+
+    @property
+    def unsplit(self) -> bool:
+        """Whether the rest of the answer is one step, since a marker of `unsplit` appeared."""
+        return self._markers is not None and self._markers.found is not None
 
     @property
     def progress(self) -> tuple[int, int, Decision | None]:
@@ -315,9 +333,14 @@ class Turn:
             self.contexts.insert(f"{newline}{options.think_tags[1]}\n\n")
         self.done = False
         self._trim = True
-        if self.answer_by != "route":
-            self._writers = (self.answer_by,)
-        self._begin("answer", options.steps if self.answer_by == "route" else Whole())
+        if self.answer_by == "route":
+            self._begin("answer", options.steps)
+        else:
+            self._write_alone()
+        if options.constraint is not None:
+            self._carried = ""  # the grammar begins behind it
+        elif self._markers is not None:
+            self._markers.push(self._carried)
 
     def interrupt(self, reason: StopReason) -> Sequence[Event]:
         """End the turn where it stands."""
@@ -348,6 +371,36 @@ class Turn:
 
     # -- within ------------------------------------------------------------------------------
 
+    def _write_alone(self) -> None:
+        """Begin an answer that one model writes."""
+        assert self.answer_by != "route"
+        self.author = self.answer_by
+        self._writers = (self.author,)
+        self._begin("answer", Whole())
+
+    def _ends_step(self, text: str) -> bool:
+        """Tell whether a delimiter ends the step, unless what must stay whole has begun."""
+        ends = self._splitter.push(text)
+        markers = self._markers
+        if markers is None:
+            return ends
+        if markers.found is None:
+            markers.push(text)
+        if markers.found is not None:
+            self._step_limit = math.inf
+        return ends and markers.found is None and not markers.held
+
+    def _may_cut(self, text: str) -> bool:
+        """Tell whether a step may end here: not in mid-character, mid-tag or mid-marker."""
+        step, markers = self.step, self._markers
+        assert step is not None
+        grace = _CHARACTER_TOKENS
+        if markers is not None and markers.held:
+            grace += max(map(len, self.request.options.unsplit))
+        elif text and not self._scanner.held:
+            return True
+        return step.tokens >= self._step_limit + grace
+
     def _begin(self, phase: Phase, steps: Steps) -> None:
         options = self.request.options
         self.phase = phase
@@ -355,6 +408,8 @@ class Turn:
         self._splitter = steps.splitter()
         self._step_limit = float("inf") if isinstance(steps, Whole) else options.max_step_tokens
         self._scanner = Scanner(options.think_tags[1:] if phase == "thinking" else options.stop)
+        unsplit = options.unsplit if phase == "answer" else ()
+        self._markers = Scanner(unsplit) if unsplit else None
         self._measure_room()
         if self._limit <= 0:
             self._late += self._end_phase("context_window")
