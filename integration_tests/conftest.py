@@ -53,7 +53,7 @@ def large_engine(qwen_large: Path) -> Iterator[VLLMEngine]:
 @pytest.fixture(scope="session")
 def smollm_engine(smollm: Path) -> Iterator[VLLMEngine]:
     """The smallest model, running in-process, with a vocabulary of its own."""
-    with VLLMEngine(str(smollm), max_model_len=2048) as engine:
+    with VLLMEngine(str(smollm), max_model_len=4096, kv_cache_memory_bytes=1 << 28) as engine:
         yield engine
 
 

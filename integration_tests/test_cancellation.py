@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psutil
 import pytest
 
+from integration_tests.processes import engine_processes
 from langchain_glimprouter import (
     ChatGlimpRouter,
+    EngineDeadError,
     EngineError,
     TurnTimeoutError,
     VLLMEngine,
     trace_of,
 )
+from langchain_glimprouter.engines.base import GenerationDelta, GenerationRequest, Sampling
 from langchain_glimprouter.engines.runtime import get_runtime
 
 
@@ -112,39 +114,97 @@ def test_threads_loops_and_batches_at_once(model: ChatGlimpRouter) -> None:
     assert min(results.values()) > 0
 
 
+# An engine that is killed, and started again, and closed.
+
+LONG = GenerationRequest(range(1000, 1100), 3000, Sampling(temperature=0.0))
+
+
+class Doomed(NamedTuple):
+    """An engine, and the processes of all others."""
+
+    engine: VLLMEngine
+    others: list[psutil.Process]
+
+    def processes(self, named: str = "VLLM::") -> list[psutil.Process]:
+        return engine_processes(named=named, besides=self.others)
+
+    def write(self) -> list[GenerationDelta]:
+        return list(get_runtime().iterate(lambda: self.engine.generate(LONG)))
+
+
+@pytest.fixture(scope="module")
+def doomed(smollm: Path) -> Iterator[Doomed]:
+    others = engine_processes()
+    with VLLMEngine(str(smollm), max_model_len=4096, kv_cache_memory_bytes=1 << 28) as engine:
+        yield Doomed(engine, others)
+
+
 def test_dead_engine_names_its_role_and_keeps_the_text(
-    smollm: Path, small_engine: VLLMEngine
+    doomed: Doomed, small_engine: VLLMEngine
 ) -> None:
-    me = psutil.Process()
-    before = {child.pid for child in me.children(recursive=True)}
-    with VLLMEngine(str(smollm), max_model_len=1024) as doomed:
-        model = ChatGlimpRouter(
-            small=doomed, large=small_engine, policy="always small", max_tokens=800, temperature=0.0
-        )
-        text = ""
-        died = 0.0
-        with pytest.raises(EngineError) as caught:
+    """In flight and new, through the router and beside it; after `close()` it works again."""
+    model = ChatGlimpRouter(
+        small=doomed.engine,
+        large=small_engine,
+        policy="always small",
+        max_tokens=800,
+        temperature=0.0,
+    )
+    text, died = "", 0.0
+    beside: Future[list[GenerationDelta]] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(EngineDeadError, match="SmolLM2") as caught:
             for chunk in model.stream("Write a long story about a dragon."):
+                if beside is None:
+                    beside = pool.submit(doomed.write)
                 text += str(chunk.text)
                 if len(text) > 40 and not died:
-                    core = [
-                        child
-                        for child in me.children(recursive=True)
-                        if child.pid not in before and "EngineCore" in " ".join(child.cmdline())
-                    ]
-                    assert core
-                    os.kill(core[0].pid, signal.SIGKILL)
+                    (core,) = doomed.processes(named="VLLM::EngineCore")
+                    core.kill()
                     died = time.monotonic()
-        assert time.monotonic() - died < 1.0
-        assert caught.value.role == "small"
-        assert "small engine" in str(caught.value)
-        assert caught.value.trace is not None
-        assert caught.value.trace.text == text
-        began = time.monotonic()
-        with pytest.raises(EngineError, match="small engine"):
-            model.invoke("And now?")
-        assert time.monotonic() - began < 1.0
-        doomed.close()
-        revived = trace_of(model.invoke("Say hello.", max_tokens=5))
-        assert revived is not None
-        assert revived.text
+        assert beside is not None
+        with pytest.raises(EngineDeadError, match="SmolLM2") as direct:
+            beside.result(timeout=1)
+    assert time.monotonic() - died < 1.0
+    assert direct.value.model == caught.value.model == doomed.engine.model
+    assert (direct.value.role, caught.value.role) == (None, "small")
+    assert "small engine" in str(caught.value)
+    assert caught.value.trace is not None
+    assert caught.value.trace.text == text
+    began = time.monotonic()
+    with pytest.raises(EngineError, match="small engine"):
+        model.invoke("And now?")
+    with pytest.raises(EngineDeadError):
+        doomed.write()
+    assert time.monotonic() - began < 1.0
+
+    doomed.engine.close()
+    assert doomed.processes() == []
+    revived = trace_of(model.invoke("Say hello.", max_tokens=5))
+    assert revived is not None
+    assert revived.text
+
+
+async def test_closing_in_mid_turn_is_an_error(doomed: Doomed) -> None:
+    await doomed.engine.start()
+    long = asyncio.create_task(asyncio.to_thread(doomed.write))
+    await asyncio.sleep(0.5)
+    began = time.monotonic()
+    await doomed.engine.aclose()
+    with pytest.raises(EngineDeadError):
+        await long
+    assert time.monotonic() - began < 6
+    assert doomed.processes() == []
+
+
+async def test_closing_during_the_start_leaves_nothing(doomed: Doomed) -> None:
+    await doomed.engine.aclose()
+    others = psutil.Process().children(recursive=True)
+    start = asyncio.create_task(doomed.engine.start())
+    while not engine_processes(named="spawn_main", besides=others):
+        assert not start.done()
+        await asyncio.sleep(0.05)
+    await doomed.engine.aclose()
+    with pytest.raises(EngineError, match="closed while it started"):
+        await start
+    assert doomed.processes() == []

@@ -24,7 +24,7 @@ class TestStandard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {**self.engines, "threshold": 1.5, "max_tokens": 32}
+        return {**self.engines, "threshold": 1.5, "max_tokens": 12}
 
     @property
     def has_tool_calling(self) -> bool:

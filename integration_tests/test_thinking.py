@@ -47,7 +47,8 @@ def quick(small_engine: VLLMEngine, thinking_template: Path) -> ChatGlimpRouter:
         threshold=1.0,
         chat_template=str(thinking_template),
         temperature=0.0,
-        max_thinking_tokens=100,
+        max_thinking_tokens=48,
+        max_step_tokens=16,
         max_tokens=8,
     )
 
@@ -80,8 +81,9 @@ def check(trace: RoutingTrace, threshold: float) -> None:
 
 
 def test_thought_is_routed_and_answered(model: ChatGlimpRouter) -> None:
-    traces = []
-    for question in QUESTIONS:
+    writers: set[str] = set()
+    ends: set[str | None] = set()
+    for question in QUESTIONS:  # the second only where the first has not shown everything
         message = model.invoke(question)
         trace = trace_of(message)
         assert trace is not None
@@ -92,15 +94,17 @@ def test_thought_is_routed_and_answered(model: ChatGlimpRouter) -> None:
         assert message.text.strip()
         assert "<think>" not in trace.text
         assert "</think>" not in trace.text
-        traces.append(trace)
-    steps = [step for trace in traces for step in trace.steps if step.phase == "thinking"]
-    assert {step.writer for step in steps} == {"small", "large"}
-    assert any(trace.thought_end == "closed" for trace in traces)
-    assert any("42" in trace.answer for trace in traces[:1])
+        assert "42" in trace.answer or question != QUESTIONS[0]
+        writers.update(step.writer for step in trace.steps if step.phase == "thinking")
+        ends.add(trace.thought_end)
+        if len(writers) == 2 and "closed" in ends:
+            break
+    assert writers == {"small", "large"}
+    assert "closed" in ends
 
 
-def test_events_blocks_and_chunks_say_the_same(model: ChatGlimpRouter) -> None:
-    events = list(model.events(QUESTIONS[0]))
+def test_events_blocks_and_chunks_say_the_same(quick: ChatGlimpRouter) -> None:
+    events = list(quick.events(QUESTIONS[0]))
     last = events[-1]
     assert isinstance(last, TurnFinished)
     shown = "".join(event.text for event in events if isinstance(event, TokenDelta))
@@ -108,7 +112,7 @@ def test_events_blocks_and_chunks_say_the_same(model: ChatGlimpRouter) -> None:
     assert sum(isinstance(event, StepStarted) for event in events) == len(last.trace.steps)
     assert sum(isinstance(event, StepFinished) for event in events) == len(last.trace.steps)
 
-    blocks = model.model_copy(update={"output_version": "v1"})
+    blocks = quick.model_copy(update={"output_version": "v1"})
     full: AIMessageChunk | None = None
     for chunk in blocks.stream(QUESTIONS[0]):
         full = chunk if full is None else full + chunk
@@ -142,7 +146,7 @@ def test_extremes_call_one_model_only(quick: ChatGlimpRouter) -> None:
 
 
 def test_published_protocol_pays_two_requests_a_step(quick: ChatGlimpRouter) -> None:
-    trace = trace_of(quick.invoke(QUESTIONS[1], policy="reference"))
+    trace = trace_of(quick.invoke(QUESTIONS[1], policy="reference", max_step_tokens=512))
     assert trace is not None
     thinking = [step for step in trace.steps if step.phase == "thinking"]
     requests = trace.usage.small.requests + trace.usage.large.requests
@@ -176,7 +180,7 @@ def test_models_that_do_not_think_have_their_answer_routed(small_engine: VLLMEng
         threshold=1.0,
         steps=BlankLines((".", "\n\n")),
         temperature=0.0,
-        max_tokens=100,
+        max_tokens=48,
     )
     message = model.invoke("Describe the sea in six short sentences.")
     trace = trace_of(message)

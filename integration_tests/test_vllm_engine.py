@@ -1,24 +1,16 @@
-"""A real engine in this process, on SmolLM2."""
+"""A real engine in this process, on SmolLM2; `test_cancellation` kills one."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
-from pathlib import Path
+from contextlib import aclosing
 from typing import Any
 
-import psutil
 import pytest
 
 from langchain_glimprouter.engines.base import GenerationDelta, GenerationRequest, Sampling
@@ -26,20 +18,16 @@ from langchain_glimprouter.engines.runtime import get_runtime
 from langchain_glimprouter.engines.vllm_local import VLLMEngine
 from langchain_glimprouter.errors import (
     ConfigurationError,
-    EngineDeadError,
-    EngineError,
     EngineRequestError,
 )
 
 GREEDY = Sampling(temperature=0)
 PROMPT = list(range(1000, 1100))
-ARGS: dict[str, Any] = {"kv_cache_memory_bytes": 1 << 28, "max_model_len": 4096}
 
 
-@pytest.fixture(scope="module")
-def engine(smollm: str) -> Iterator[VLLMEngine]:
-    with VLLMEngine(str(smollm), **ARGS) as engine:
-        yield engine
+@pytest.fixture
+def engine(smollm_engine: VLLMEngine) -> VLLMEngine:
+    return smollm_engine
 
 
 def request(**kwargs: Any) -> GenerationRequest:
@@ -62,15 +50,6 @@ async def idle(engine: VLLMEngine, seconds: float = 5) -> float:
         assert time.monotonic() - started < seconds, "a request still runs"
         await asyncio.sleep(0.01)
     return time.monotonic() - started
-
-
-def engine_processes(pid: int | None = None, named: str = "VLLM::") -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.Error):  # a zombie has no command
-            if named in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 async def test_it_generates_what_was_asked_for(engine: VLLMEngine) -> None:
@@ -284,112 +263,9 @@ async def test_refused_arguments_are_a_configuration_error(smollm: str) -> None:
 
 async def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(engine: VLLMEngine) -> None:
     await engine.start()
-    for process in engine_processes():
+    assert engine._live is not None
+    assert engine._live.brood._found
+    for process in engine._live.brood._found:
         process.send_signal(signal.SIGINT)
     await asyncio.sleep(0.3)
     assert len(tokens(await collect(engine, max_tokens=4))) == 4
-
-
-async def test_a_dead_engine_is_an_error_at_once_and_starts_again(engine: VLLMEngine) -> None:
-    """In flight and new; after `close()` it works again. Closing mid-turn is an error too."""
-    died: list[float] = []
-
-    async def kill() -> None:
-        await asyncio.sleep(0.5)
-        (core,) = [p for p in engine_processes() if "EngineCore" in p.cmdline()[0]]
-        core.kill()
-        died.append(time.monotonic())
-
-    task = asyncio.create_task(kill())
-    with pytest.raises(EngineDeadError, match="SmolLM2") as caught:
-        await collect(engine, max_tokens=3000)
-    assert time.monotonic() - died[0] < 1
-    assert caught.value.model == engine.model
-    await task
-    started = time.monotonic()
-    with pytest.raises(EngineDeadError):
-        await collect(engine)
-    assert time.monotonic() - started < 1
-
-    await engine.aclose()
-    assert engine_processes() == []
-    assert len(tokens(await collect(engine, max_tokens=4))) == 4
-
-    long = asyncio.create_task(collect(engine, max_tokens=3000))
-    await asyncio.sleep(0.5)
-    started = time.monotonic()
-    await engine.aclose()
-    with pytest.raises(EngineDeadError):
-        await long
-    assert time.monotonic() - started < 6
-    assert engine_processes() == []
-
-
-async def test_closing_during_the_start_leaves_nothing(smollm: str) -> None:
-    engine = VLLMEngine(str(smollm), **ARGS)
-    start = asyncio.create_task(engine.start())
-    while not engine_processes(named="spawn_main"):
-        assert not start.done()
-        await asyncio.sleep(0.05)
-    await engine.aclose()
-    with pytest.raises(EngineError, match="closed while it started"):
-        await start
-    assert engine_processes() == []
-
-
-HOST = """
-    import asyncio, sys
-    from langchain_glimprouter.engines.base import GenerationRequest
-    from langchain_glimprouter.engines.vllm_local import VLLMEngine
-
-    async def main(model, phase):
-        engine = VLLMEngine(model, kv_cache_memory_bytes=1 << 28, max_model_len=4096)
-        if phase == "starting":
-            print("ready", flush=True)
-        await engine.start()
-        if phase != "generating":
-            print("ready", flush=True)
-            if phase == "leaving":
-                return
-            await asyncio.sleep(600)
-        async for _ in engine.generate(GenerationRequest(range(100, 150), 4000)):
-            print("ready", flush=True)
-
-    if __name__ == "__main__":
-        asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize("phase", ["idle", "generating", "starting", "leaving"])
-def test_no_process_outlives_its_host(smollm: str, tmp_path: Path, phase: str) -> None:
-    script = tmp_path / "host.py"
-    script.write_text(textwrap.dedent(HOST))
-    host = subprocess.Popen(
-        [sys.executable, str(script), str(smollm), phase],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert host.stdout is not None
-    assert host.stdout.readline().strip() == "ready"
-    root = psutil.Process(host.pid)
-    if phase == "starting":
-        end = time.monotonic() + 120
-        while not engine_processes(host.pid, named="spawn_main"):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        time.sleep(1)
-    family = root.children(recursive=True) if host.poll() is None else []
-    drain = threading.Thread(target=host.stdout.read)
-    drain.start()
-    if phase == "leaving":
-        assert host.wait(30) == 0
-    else:
-        assert any("reaper" in " ".join(p.cmdline()) for p in family)
-        assert len(family) >= 3
-        host.kill()
-        host.wait()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
-    drain.join()
-    host.stdout.close()

@@ -25,7 +25,7 @@ def vocabulary(request: pytest.FixtureRequest) -> HFVocabulary:
 
 
 relaxed = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
 )
 
 

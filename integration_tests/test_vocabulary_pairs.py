@@ -18,8 +18,9 @@ def test_a_thought_crosses_vocabularies(
         policy="random(0.5)",
         chat_template=str(thinking_template),
         temperature=0.0,
-        max_thinking_tokens=150,
-        max_tokens=60,
+        max_thinking_tokens=64,
+        max_step_tokens=16,
+        max_tokens=16,
     )
     traces = [
         trace_of(model.invoke(question, seed=seed))
@@ -50,8 +51,9 @@ def test_probing_needs_no_shared_vocabulary(
         threshold=1.5,
         chat_template=str(thinking_template),
         temperature=0.0,
-        max_thinking_tokens=80,
-        max_tokens=30,
+        max_thinking_tokens=48,
+        max_step_tokens=16,
+        max_tokens=8,
     )
     trace = trace_of(model.invoke("What is 3 times 14?"))
     assert trace is not None
