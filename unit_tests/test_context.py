@@ -95,6 +95,6 @@ def test_prompts_are_told_apart(units: tuple[Any, Any]) -> None:
     one = contexts(Vocabulary(units[0]), Vocabulary(units[1]))
     other = contexts(Vocabulary(units[0]), Vocabulary(units[1]))
     assert one.prompt_key == other.prompt_key
-    other._prompts = {"small": Prompt("Else", [])}
+    other.prompts = {"small": Prompt("Else", [])}
     del other.__dict__["prompt_key"]
     assert one.prompt_key != other.prompt_key

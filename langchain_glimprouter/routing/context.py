@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 _SEED_TOKENS = 8
 
+Owner = Literal["small", "large", "router"]
+"""Who wrote something; the router writes a `</think>` that no model did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens that belong together: a step, what opened the thought, or what closed it by force.
+
+    Attributes:
+        owner: Who wrote them.
+        tokens: How many, in the owner's vocabulary; in the small model's for the router.
+        text: Their text as it was written, with tags.
+    """
+
+    owner: Owner
+    tokens: int
+    text: str
+
 
 class Contexts:
     """Token ids per model; grows only at the end, so that prefix caches stay warm.
@@ -27,7 +46,9 @@ class Contexts:
     Attributes:
         token_ids: Live lists by role.
         eos_ids: Ids that end a text, by role.
+        prompts: As they were rendered, by role.
         prompt_tokens: Length of the prompt: the large model's, or the only one's.
+        spans: Who wrote what behind the prompt, up to the last finished step.
     """
 
     def __init__(
@@ -35,7 +56,7 @@ class Contexts:
     ) -> None:
         self._vocabularies = pair.vocabularies
         self._shared = pair.shared_vocabulary
-        self._prompts = prompts
+        self.prompts = prompts
         self._tags = re.compile(f"({'|'.join(map(re.escape, tags))})")
         self.token_ids: dict[Role, list[int]] = {
             role: list(prompts[role].token_ids) for role in pair.engines
@@ -47,11 +68,14 @@ class Contexts:
         self._writer: Role | None = None
         self._raw: list[str] = []
         self._synced = 0
+        self.spans: list[Span] = []
+        self._spanned = 0  # of `_raw`
+        self._open_tokens = 0  # behind the last span
 
     @functools.cached_property
     def prompt_key(self) -> int:
         """A number that tells prompts apart."""
-        return zlib.crc32("\0".join(prompt.text for prompt in self._prompts.values()).encode())
+        return zlib.crc32("\0".join(prompt.text for prompt in self.prompts.values()).encode())
 
     def decoder(self, role: Role) -> TokenDecoder:
         """Return a new decoder that stands at the end of a model's context."""
@@ -68,6 +92,7 @@ class Contexts:
                 ids.append(token_id)
         else:
             self.token_ids[role].append(token_id)
+        self._open_tokens += 1
         text = self._decoder.push(token_id)
         if text:
             self._raw.append(text)
@@ -77,10 +102,20 @@ class Contexts:
         """Append text that no model wrote, with special tokens in it."""
         self.sync()
         for role, ids in self.token_ids.items():
-            ids.extend(self._vocabularies[role].encode(text, special=True))
+            encoded = self._vocabularies[role].encode(text, special=True)
+            ids.extend(encoded)
+            self._open_tokens = self._open_tokens or len(encoded)
         self._raw.append(text)
         self._synced = len(self._raw)
         self._decoder = None
+        self.close_span("router")
+
+    def close_span(self, owner: Owner) -> None:
+        """Note who wrote what came since the last span."""
+        text = "".join(self._raw[self._spanned :])
+        self._spanned = len(self._raw)
+        self.spans.append(Span(owner, self._open_tokens, text))
+        self._open_tokens = 0
 
     def sync(self) -> None:
         """Encode what one model wrote since the last call for one that reads differently."""
@@ -96,4 +131,4 @@ class Contexts:
 
     def text(self, role: Role) -> str:
         """Return the whole context as text, as this model's template rendered it."""
-        return self._prompts[role].text + "".join(self._raw)
+        return self.prompts[role].text + "".join(self._raw)

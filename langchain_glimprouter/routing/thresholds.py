@@ -19,7 +19,8 @@ class Decision:
 
     Attributes:
         writer: The chosen model.
-        reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer`.
+        reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer` (by one model,
+            unrouted), `steered` (by a person).
         entropy: The probe's entropy, where there was a probe.
         threshold: The threshold in force, in nats.
         candidates: The probe's likeliest tokens, as (text, probability).

@@ -24,8 +24,9 @@ StopReason = Literal[
     "loop",
     "error",
     "cancelled",
+    "steered",
 ]
-"""Why a turn ended. `stop`: one of the caller's stop strings appeared."""
+"""Why a turn ended. `stop`: one of the caller's stop strings appeared; `steered`: a person did."""
 
 ThoughtEnd = Literal[
     "closed",
@@ -33,6 +34,7 @@ ThoughtEnd = Literal[
     "max_thinking_tokens",
     "context_window",
     "loop",
+    "steered",
 ]
 """Why a thought ended. `closed`: a model wrote `</think>`; else it was forced."""
 
@@ -113,7 +115,7 @@ class StepTrace(_Record):
         start: Where its text begins in `RoutingTrace.text`.
         end: Where its text ends.
         writer: Which model wrote it.
-        reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer`.
+        reason: What decided; see `Decision.reason`.
         probe: The glimpse, where there was one.
         tokens: Tokens spent.
         seconds: Wall time since the step before.
