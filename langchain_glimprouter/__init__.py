@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from langchain_glimprouter._version import __version__
 from langchain_glimprouter.chat_models import ChatGlimpRouter
 from langchain_glimprouter.engines.scripted import Fault, ScriptedEngine, ScriptedStep
 from langchain_glimprouter.engines.vllm_local import VLLMEngine
 from langchain_glimprouter.engines.vllm_server import VLLMServer
 from langchain_glimprouter.errors import (
+    BudgetExceededError,
     ConfigurationError,
     EngineDeadError,
     EngineError,
@@ -17,14 +20,20 @@ from langchain_glimprouter.errors import (
     TurnTimeoutError,
 )
 from langchain_glimprouter.messages.assembler import trace_of
+from langchain_glimprouter.routing.budget import Budget, Limit
 from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
 from langchain_glimprouter.routing.steps import BlankLines
 from langchain_glimprouter.routing.thresholds import Fixed
 from langchain_glimprouter.routing.trace import RoutingTrace
 
+if TYPE_CHECKING:
+    from langchain_glimprouter.middleware import GlimpRouterMiddleware as GlimpRouterMiddleware
+
 __all__ = [
     "Always",
     "BlankLines",
+    "Budget",
+    "BudgetExceededError",
     "ChatGlimpRouter",
     "ConfigurationError",
     "EngineDeadError",
@@ -34,6 +43,7 @@ __all__ = [
     "Fixed",
     "GlimpRouter",
     "GlimpRouterError",
+    "Limit",
     "PromptTooLongError",
     "Random",
     "Reference",
@@ -46,3 +56,13 @@ __all__ = [
     "__version__",
     "trace_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on demand what needs the package langchain."""
+    if name == "GlimpRouterMiddleware":
+        from langchain_glimprouter.middleware import GlimpRouterMiddleware
+
+        return GlimpRouterMiddleware
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_glimprouter.routing.trace import RoutingTrace
 
 Role = Literal["small", "large"]
@@ -55,3 +57,15 @@ class EngineRequestError(EngineError):
 
 class TurnTimeoutError(GlimpRouterError, TimeoutError):
     """A turn took longer than `timeout`."""
+
+
+class BudgetExceededError(GlimpRouterError):
+    """A budget of the large model is spent, and an agent was told to stop there.
+
+    Attributes:
+        spent: By `run` and `thread`: large-model tokens, seconds, interventions.
+    """
+
+    def __init__(self, message: str, *, spent: Mapping[str, Mapping[str, float]]) -> None:
+        super().__init__(message)
+        self.spent = spent
