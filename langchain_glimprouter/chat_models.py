@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, closing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
@@ -27,11 +26,12 @@ from langchain_glimprouter._version import __version__
 from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS, Engine
 from langchain_glimprouter.engines.resolve import resolve_engine
 from langchain_glimprouter.engines.runtime import get_runtime
-from langchain_glimprouter.errors import ConfigurationError, Role, TurnTimeoutError
+from langchain_glimprouter.errors import ConfigurationError, Role
 from langchain_glimprouter.messages.assembler import PROVIDER, Assembler
-from langchain_glimprouter.messages.convert import session_key, to_template_messages
-from langchain_glimprouter.messages.prompt import render_prompts
+from langchain_glimprouter.messages.convert import to_template_messages
+from langchain_glimprouter.messages.tool_use import settle_tools
 from langchain_glimprouter.names import unknown
+from langchain_glimprouter.prepare import prepare
 from langchain_glimprouter.routing.entropy import Estimator
 from langchain_glimprouter.routing.events import Event, TurnFinished
 from langchain_glimprouter.routing.options import AnswerBy, TurnRequest
@@ -39,7 +39,9 @@ from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import ROLES, Router
 from langchain_glimprouter.routing.steps import BlankLines, Steps
 from langchain_glimprouter.routing.thresholds import Threshold
+from langchain_glimprouter.running import run_turn, teller
 from langchain_glimprouter.settings import Call, check_single, settle_call
+from langchain_glimprouter.structured import Method, structured
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -55,7 +57,9 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models.model_profile import ModelProfile
     from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.tools import BaseTool
+    from pydantic import BaseModel
 
 _CONFIGURABLE = ("threshold", "policy", "model")
 _OUTPUT = ("include_trace", "output_version", "stream_usage")
@@ -121,6 +125,12 @@ class ChatGlimpRouter(BaseChatModel):
 
     steps: SkipValidation[Steps] = Field(default_factory=BlankLines)
     """Where steps end: by default at a blank line."""
+
+    tool_parser: str | None = None
+    """vLLM's parser for the models' tool calls, such as `hermes`; `None` asks the chat template."""
+
+    reasoning_parser: str | None = None
+    """vLLM's parser for the models' thoughts, such as `deepseek_r1`, in place of `think_tags`."""
 
     thinking: bool | None = None
     """Whether to think: `True` opens a thought, `False` closes it, `None` asks the templates."""
@@ -255,18 +265,13 @@ class ChatGlimpRouter(BaseChatModel):
             input: Messages, a string, or a prompt value.
             **options: Per-call options.
         """
-        return get_runtime().iterate(self._turn(self._convert_input(input).to_messages(), options))
+        call, conversation = self.settle(self._convert_input(input).to_messages(), options)
+        return get_runtime().iterate(self._run(call, conversation))
 
     def aevents(self, input: LanguageModelInput, **options: Any) -> AsyncGenerator[Event]:
         """Run one turn and yield its routing events, on any event loop."""
-        return get_runtime().aiterate(self._turn(self._convert_input(input).to_messages(), options))
-
-    def _turn(
-        self, messages: Sequence[BaseMessage], keywords: dict[str, Any]
-    ) -> Callable[[], AsyncGenerator[Event]]:
-        """Check everything that needs no engine; return what makes the event stream."""
-        call, conversation = self.settle(messages, keywords)
-        return lambda: self._run(call, conversation)
+        call, conversation = self.settle(self._convert_input(input).to_messages(), options)
+        return get_runtime().aiterate(self._run(call, conversation))
 
     def settle(
         self, messages: Sequence[BaseMessage], keywords: Mapping[str, Any]
@@ -288,49 +293,37 @@ class ChatGlimpRouter(BaseChatModel):
     ) -> TurnRequest:
         """Render a conversation for the models of a call; on the engines' event loop."""
         vocabularies = await self.router.vocabularies(Router.roles(call.policy, call.options))
-        prompts, opening = await asyncio.to_thread(
-            render_prompts,
-            vocabularies,
-            conversation,
-            thinking=call.thinking,
-            tags=call.options.think_tags,
-            template_kwargs=call.template_kwargs,
-        )
-        options = call.options
-        if options.session_id is None:
-            options = replace(options, session_id=session_key(conversation))
-        return TurnRequest(prompts, opening, options)
+        return await asyncio.to_thread(prepare, call, conversation, vocabularies)
 
-    async def _run(self, call: Call, conversation: list[dict[str, Any]]) -> AsyncGenerator[Event]:
-        clock = asyncio.timeout(call.timeout)
-        try:
-            async with clock:
-                request = await self.turn_request(call, conversation)
-                async with aclosing(self.router.run(request, call.policy)) as events:
-                    async for event in events:
-                        if self.on_trace is not None and isinstance(event, TurnFinished):
-                            self.on_trace(event.trace)
-                        yield event
-        except (TimeoutError, GeneratorExit) as error:
-            # The clock may also strike while the turn waits for its reader, who then closes it.
-            if call.timeout is None or not clock.expired():
-                raise
-            msg = (
-                f"the turn took longer than timeout={call.timeout:g} s; raise timeout, or lower "
-                f"max_thinking_tokens"
-            )
-            raise TurnTimeoutError(msg) from error
+    def _run(
+        self, call: Call, conversation: Sequence[Mapping[str, Any]]
+    ) -> Callable[[], AsyncGenerator[Event]]:
+        """Return what makes the event stream of a call; called in the caller's context."""
+        tell = teller()
+        return lambda: run_turn(
+            self.router,
+            call,
+            lambda: self.turn_request(call, conversation),
+            tell=tell,
+            on_trace=self.on_trace,
+        )
 
     # -- LangChain's protocol ------------------------------------------------------------------
 
-    def assembler(self, keywords: Mapping[str, Any]) -> Assembler:
-        """Return what turns a call's events into chunks and a message."""
+    def assembler(self, keywords: Mapping[str, Any], call: Call | None = None) -> Assembler:
+        """Return what turns a call's events into chunks and a message.
+
+        Args:
+            keywords: Per-call options.
+            call: The settled call, where its answer may call tools.
+        """
         version = keywords.get("output_version", self.output_version)
         return Assembler(
             blocks=version == "v1",
             model_name=self._model_name(keywords.get("model", self.model)),
             include_trace=self.include_trace,
             usage=bool(keywords.get("stream_usage", self.stream_usage)),
+            answer=call.answer if call is not None else None,
         )
 
     def _stream(
@@ -340,9 +333,9 @@ class ChatGlimpRouter(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        assembler = self.assembler(kwargs)
-        make = self._turn(messages, {**kwargs, "stop": stop})
-        with closing(get_runtime().iterate(make)) as events:
+        call, conversation = self.settle(messages, {**kwargs, "stop": stop})
+        assembler = self.assembler(kwargs, call)
+        with closing(get_runtime().iterate(self._run(call, conversation))) as events:
             for event in events:
                 if (chunk := assembler.push(event)) is not None:
                     if run_manager is not None:
@@ -356,9 +349,10 @@ class ChatGlimpRouter(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        assembler = self.assembler(kwargs)
-        make = self._turn(messages, {**kwargs, "stop": stop})
-        async with aclosing(get_runtime().aiterate(make)) as events:
+        call, conversation = self.settle(messages, {**kwargs, "stop": stop})
+        assembler = self.assembler(kwargs, call)
+        turn = get_runtime().aiterate(self._run(call, conversation))
+        async with aclosing(turn) as events:
             async for event in events:
                 if (chunk := assembler.push(event)) is not None:
                     if run_manager is not None:
@@ -373,8 +367,9 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         del run_manager
-        make = self._turn(messages, {**kwargs, "stop": stop})
-        return get_runtime().run(self._finish(make, self.assembler(kwargs)))
+        call, conversation = self.settle(messages, {**kwargs, "stop": stop})
+        make = self._run(call, conversation)
+        return get_runtime().run(_finish(make, self.assembler(kwargs, call)))
 
     async def _agenerate(
         self,
@@ -384,20 +379,9 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         del run_manager
-        make = self._turn(messages, {**kwargs, "stop": stop})
-        return await get_runtime().bridge(self._finish(make, self.assembler(kwargs)))
-
-    @staticmethod
-    async def _finish(
-        make: Callable[[], AsyncGenerator[Event]], assembler: Assembler
-    ) -> ChatResult:
-        message: AIMessage | None = None
-        async with aclosing(make()) as events:
-            async for event in events:
-                if isinstance(event, TurnFinished):
-                    message = assembler.message(event.trace)
-        assert message is not None
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        call, conversation = self.settle(messages, {**kwargs, "stop": stop})
+        make = self._run(call, conversation)
+        return await get_runtime().bridge(_finish(make, self.assembler(kwargs, call)))
 
     def invoke(
         self,
@@ -443,6 +427,75 @@ class ChatGlimpRouter(BaseChatModel):
         """Stream one turn; see `BaseChatModel.astream`."""
         return super().astream(input, config, stop=stop, **_configured(config, kwargs))
 
+    # -- tools and the shape of the answer -----------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Give the models tools to call.
+
+        Args:
+            tools: Functions with docstrings, Pydantic classes, tools, or OpenAI-style dictionaries.
+            tool_choice: `None` or `"auto"`: the model decides; `"none"`: no call; `"any"`,
+                `"required"` or `True`: at least one call, enforced by a grammar; a tool's name, or
+                OpenAI's dictionary that holds one: that tool, enforced.
+            strict: Whether a call's arguments must follow the tool's schema, enforced too where
+                the model decides to call.
+            parallel_tool_calls: `False` allows one call an answer.
+            **kwargs: More per-call options.
+
+        Raises:
+            ConfigurationError: If a tool or the choice cannot work.
+        """
+        given = {
+            "tool_choice": tool_choice,
+            "parallel_tool_calls": parallel_tool_calls,
+            "strict": strict,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        use = settle_tools(
+            tools,
+            tool_choice,
+            strict=strict,
+            parallel=parallel_tool_calls,
+            response_format=kwargs.get("response_format"),
+            unique=False,  # LangChain binds what it never calls; a call refuses
+        )
+        return self.bind(tools=list(use.tools), **options, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return a runnable whose answers follow a schema, enforced while they are written.
+
+        Args:
+            schema: A Pydantic class, a TypedDict, or a JSON schema with a title.
+            method: `json_schema`: the answer itself is JSON of the schema; `function_calling`: it
+                is a call of a tool with that schema; `json_mode`: any JSON object, of a shape that
+                the prompt asks for.
+            include_raw: Whether to return `{"raw", "parsed", "parsing_error"}` and raise nothing.
+            strict: Taken for compatibility; schemas are always enforced.
+            **kwargs: More per-call options.
+
+        Raises:
+            ConfigurationError: If the schema or the method cannot work.
+        """
+        return structured(
+            self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )
+
     # -- what LangChain asks about a model -------------------------------------------------------
 
     @property
@@ -474,7 +527,16 @@ class ChatGlimpRouter(BaseChatModel):
         params["ls_max_tokens"] = kwargs.get("max_tokens", self.max_tokens)
         if stops := stop or self.stop:
             params["ls_stop"] = stops
-        return params
+        threshold = kwargs.get("threshold", self.threshold)
+        policy = kwargs.get("policy", self.policy)
+        routing = {
+            "glimprouter_policy": getattr(policy, "name", str(policy)),
+            "glimprouter_threshold": (
+                threshold if isinstance(threshold, int | float) else repr(threshold)
+            ),
+            **{f"glimprouter_{role}": self._router.engines[role].model for role in ROLES},
+        }
+        return cast("LangSmithParams", {**params, **routing})
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return {
@@ -484,6 +546,10 @@ class ChatGlimpRouter(BaseChatModel):
             "audio_inputs": False,
             "video_inputs": False,
             "reasoning_output": True,
+            "tool_calling": True,
+            "tool_choice": True,
+            "tool_call_streaming": True,
+            "structured_output": self.tool_parser in (None, "hermes", "qwen3_json"),
             "max_output_tokens": self.max_tokens,
         }
 
@@ -496,16 +562,10 @@ class ChatGlimpRouter(BaseChatModel):
         self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Count a conversation's tokens as the large model's chat template renders it."""
-        del tools
         vocabularies = get_runtime().run(self._router.vocabularies(("large",)))
-        prompts, _ = render_prompts(
-            vocabularies,
-            to_template_messages(messages),
-            thinking=self.thinking,
-            tags=self.think_tags,
-            template_kwargs=self._settle(None, {}).template_kwargs,
-        )
-        return len(prompts["large"].token_ids)
+        call = self._settle(None, {"tools": tools} if tools else {})
+        request = prepare(call, to_template_messages(messages), vocabularies)
+        return len(request.prompts["large"].token_ids)
 
     # -- life of the engines -----------------------------------------------------------------------
 
@@ -540,6 +600,16 @@ _FIELDS = tuple(
     if name in ChatGlimpRouter.model_fields
     and name not in _NOT_SENT | {"streaming", "on_trace", *_OUTPUT}
 )
+
+
+async def _finish(make: Callable[[], AsyncGenerator[Event]], assembler: Assembler) -> ChatResult:
+    message: AIMessage | None = None
+    async with aclosing(make()) as events:
+        async for event in events:
+            if isinstance(event, TurnFinished):
+                message = assembler.message(event.trace)
+    assert message is not None
+    return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def _configured(config: RunnableConfig | None, keywords: dict[str, Any]) -> dict[str, Any]:

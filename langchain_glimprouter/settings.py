@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from langchain_glimprouter.engines.base import Sampling
 from langchain_glimprouter.engines.model_files import read_chat_template
 from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.messages.answer import AnswerFormat
+from langchain_glimprouter.messages.tool_use import settle_tools
 from langchain_glimprouter.names import unknown
 from langchain_glimprouter.routing.entropy import Estimator
 from langchain_glimprouter.routing.options import AnswerBy, TurnOptions
@@ -44,15 +46,22 @@ PER_CALL = frozenset(
         "max_tokens",
         "min_p",
         "model",
+        "parallel_tool_calls",
         "policy",
+        "reasoning_parser",
         "repetition_penalty",
+        "response_format",
         "seed",
         "session_id",
         "steps",
+        "strict",
         "temperature",
         "thinking",
         "threshold",
         "timeout",
+        "tool_choice",
+        "tool_parser",
+        "tools",
         "top_k",
         "top_logprobs",
         "top_p",
@@ -75,6 +84,10 @@ class Call:
         template_kwargs: Further variables of the chat templates.
         timeout: Seconds for the whole turn, or `None`.
         pinned: The one model of the call, if it is pinned.
+        answer: The tools of the call, and how its answer is read.
+        tool_parser: vLLM's parser of tool calls; `None` asks the chat template.
+        reasoning_parser: vLLM's parser of thoughts; `None` asks the chat template.
+        tags_given: Whether the user chose `options.think_tags`.
     """
 
     policy: Policy
@@ -83,6 +96,10 @@ class Call:
     template_kwargs: Mapping[str, Any]
     timeout: float | None
     pinned: Role | None
+    answer: AnswerFormat = field(default_factory=AnswerFormat)
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    tags_given: bool = False
 
 
 def settle_call(
@@ -136,6 +153,18 @@ def settle_call(
         template_kwargs=_template_kwargs(value),
         timeout=_within(value, "timeout", 0.0, math.inf, open_low=True),
         pinned=pinned,
+        answer=AnswerFormat(
+            settle_tools(
+                value.get("tools"),
+                value.get("tool_choice"),
+                strict=value.get("strict"),
+                parallel=value.get("parallel_tool_calls"),
+                response_format=value.get("response_format"),
+            )
+        ),
+        tool_parser=value["tool_parser"],
+        reasoning_parser=value["reasoning_parser"],
+        tags_given="think_tags" in given,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_glimprouter import ChatGlimpRouter, ScriptedEngine, ScriptedStep
+from langchain_glimprouter.engines.base import GenerationRequest
 from langchain_glimprouter.engines.scripted_vocabulary import ScriptedVocabulary
 
 SMALL: Sequence[str | ScriptedStep] = (
@@ -21,7 +22,7 @@ THOUGHT = "Three and four.\n\nIt makes seven.\n\nIt is done.\n\n"
 
 def engine(
     steps: Sequence[str | ScriptedStep] | Callable[[str], Sequence[str | ScriptedStep]] = SMALL,
-    answer: str = ANSWER,
+    answer: str | Callable[[str, GenerationRequest], str] = ANSWER,
     *,
     thinks: bool = True,
     unit: str = "words",

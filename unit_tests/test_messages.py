@@ -180,7 +180,7 @@ class Template(ScriptedVocabulary):
 def render(small: str, large: str, thinking: bool | None = None) -> tuple[str, str, str]:
     vocabularies: Any = {"small": Template(small), "large": Template(large)}
     messages = to_template_messages([HumanMessage("Hi")])
-    prompts, opening = render_prompts(
+    prompts, opening, _ = render_prompts(
         vocabularies, messages, thinking=thinking, tags=TAGS, template_kwargs={"x": 1}
     )
     start = "<|user|>Hi<|end|><|assistant|>"
@@ -226,7 +226,7 @@ def test_templates_agree_on_the_thought(
 def test_a_question_about_the_tag_opens_nothing() -> None:
     vocabulary: Any = Template("")
     messages = to_template_messages([HumanMessage("What does <think> mean? </think>")])
-    _, opening = render_prompts(
+    _, opening, _ = render_prompts(
         {"small": vocabulary}, messages, thinking=None, tags=TAGS, template_kwargs={}
     )
     assert opening == "unknown"

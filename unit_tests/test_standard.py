@@ -11,6 +11,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from langchain_glimprouter import ChatGlimpRouter, ScriptedEngine, ScriptedStep
+from unit_tests import brain
 from unit_tests.models import engine
 
 
@@ -21,10 +22,9 @@ def thought(prompt: str) -> list[str | ScriptedStep]:
 
 
 def engines() -> dict[str, ScriptedEngine]:
-    answer = "It is as you say: one, two, three, four, five.\n\nWhat else?"
     return {
-        "small": engine(thought, answer, name="small-model"),
-        "large": engine(thought, answer, name="large-model"),
+        "small": engine(thought, brain.answer, name="small-model"),
+        "large": engine(thought, brain.answer, name="large-model"),
     }
 
 
@@ -36,14 +36,6 @@ class TestUnit(ChatModelUnitTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return engines()
-
-    @property
-    def has_tool_calling(self) -> bool:
-        return False  # comes with tools, in a later release
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
 
     @property
     def supports_model_override(self) -> bool:
@@ -68,12 +60,8 @@ class TestIntegration(ChatModelIntegrationTests):
         return engines()
 
     @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
+    def supports_json_mode(self) -> bool:
+        return True
 
     @property
     def supports_model_override(self) -> bool:
@@ -114,8 +102,10 @@ class TestIntegrationNoThought(TestIntegration):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {
-            "small": engine(thought, name="small-model", thinks=False),
-            "large": engine(thought, name="large-model", thinks=False, unit="characters"),
+            "small": engine(brain.steps, brain.answer, name="small-model", thinks=False),
+            "large": engine(
+                brain.steps, brain.answer, name="large-model", thinks=False, unit="characters"
+            ),
         }
 
     @property

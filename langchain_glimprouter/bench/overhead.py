@@ -122,7 +122,7 @@ class OverheadBench:
 
     async def _request(self, router: Router, question: Question) -> TurnRequest:
         vocabularies = await router.vocabularies(ROLES)
-        prompts, opening = render_prompts(
+        prompts, opening, _ = render_prompts(
             vocabularies,
             [{"role": "user", "content": question.text}],
             thinking=self.thinking,

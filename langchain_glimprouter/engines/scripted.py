@@ -70,7 +70,8 @@ class ScriptedEngine:
 
     Args:
         steps: The steps, or a function from the prompt's text to them.
-        answer: Text behind the thought; without a thought the steps are the answer.
+        answer: Text behind the thought, or a function from the prompt's text and the request to it.
+            Without a thought the steps are the answer, but under a constraint this is.
         name: Name of the model.
         vocabulary: How text becomes tokens.
         delay: Seconds per token.
@@ -89,7 +90,7 @@ class ScriptedEngine:
     def __init__(
         self,
         steps: Sequence[str | ScriptedStep] | Callable[[str], Sequence[str | ScriptedStep]] = (),
-        answer: str = "",
+        answer: str | Callable[[str, GenerationRequest], str] = "",
         *,
         name: str = "scripted",
         vocabulary: ScriptedVocabulary | None = None,
@@ -221,17 +222,19 @@ class ScriptedEngine:
         place = self._places.get(id(ids))  # a turn's live list keeps its identity, and only grows
         if place is None:
             prompt_end = _last(ids, self._vocabulary.token(ASSISTANT)) + 1
+            prompt = self._vocabulary.decode(ids[:prompt_end])
             steps = self._steps
             if callable(steps):
-                steps = steps(self._vocabulary.decode(ids[:prompt_end]))
-            place = _Place(
-                self._vocabulary, [_step(step) for step in steps], self.answer, ids, prompt_end
-            )
+                steps = steps(prompt)
+            place = _Place(self._vocabulary, [_step(step) for step in steps], prompt, ids)
             self._places[id(ids)] = place
             if len(self._places) > _REMEMBERED:
                 self._places.popitem(last=False)
         place.catch_up()
-        return _Reader(place, self._vocabulary)
+        answer = self.answer
+        if callable(answer):
+            answer = answer(place.prompt, request)
+        return _Reader(place, self._vocabulary, answer, constrained=request.constraint is not None)
 
 
 class _Place:
@@ -241,19 +244,18 @@ class _Place:
         self,
         vocabulary: ScriptedVocabulary,
         steps: list[ScriptedStep],
-        answer: str,
+        prompt: str,
         ids: Sequence[int],
-        start: int,
     ) -> None:
         self.steps = steps
-        self.answer = answer
+        self.prompt = prompt
         self.index = 0
         self.partial = ""
         self.thinking = False
         self.closed = False
         self._vocabulary = vocabulary
         self._ids = ids  # kept alive, so that no other list gets its identity
-        self._read = start
+        self._read = _last(ids, vocabulary.token(ASSISTANT)) + 1
 
     def catch_up(self) -> None:
         """Read what came since."""
@@ -274,9 +276,13 @@ class _Place:
 class _Reader:
     """The tokens from a place to the script's end, with their entropies."""
 
-    def __init__(self, place: _Place, vocabulary: ScriptedVocabulary) -> None:
+    def __init__(
+        self, place: _Place, vocabulary: ScriptedVocabulary, answer: str, *, constrained: bool
+    ) -> None:
         self._place = place
         self._vocabulary = vocabulary
+        self._answer = answer
+        self._constrained = constrained
         self._pieces = self._all()
 
     def __iter__(self) -> _Reader:
@@ -289,14 +295,14 @@ class _Reader:
     def _all(self) -> Iterator[tuple[str, float]]:
         place = self._place
         partial, thinking = place.partial, place.thinking
-        if not place.closed:
+        if not place.closed and not self._constrained:
             for step in place.steps[place.index :]:
                 yield from self._step(step, partial)
                 partial = ""
             if thinking:
                 yield "</think>", _ROUTINE
-        if place.closed or thinking:
-            rest = place.answer
+        if place.closed or thinking or self._constrained:
+            rest = self._answer
             if partial and rest.startswith(partial):
                 rest = rest[len(partial) :]
             for piece in self._vocabulary.pieces(rest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,7 +86,7 @@ class ScriptedVocabulary:
     @property
     def chat_template(self) -> str:
         """A description; rendering is done in Python."""
-        return "<|role|>content<|end|>"
+        return "<|role|>content<tool_call>{…}</tool_call><|end|>"
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Encode text; see `Vocabulary.encode`."""
@@ -132,10 +133,13 @@ class ScriptedVocabulary:
         if not messages:
             msg = "messages must not be empty: give at least one message"
             raise ConfigurationError(msg)
-        parts = [f"<|system|>tools: {tools}{END}"] if tools else []
-        parts += [
-            f"<|{message['role']}|>{message.get('content') or ''}{END}" for message in messages
-        ]
+        parts = [f"<|system|>tools: {json.dumps(tools)}{END}"] if tools else []
+        for message in messages:
+            calls = "".join(
+                f"<tool_call>{json.dumps(call['function'])}</tool_call>"
+                for call in message.get("tool_calls", ())
+            )
+            parts.append(f"<|{message['role']}|>{message.get('content') or ''}{calls}{END}")
         thinks = template_kwargs.get("enable_thinking", self.opens_thought)
         return "".join(parts) + ASSISTANT + ("<think>\n" if thinks else "")
 

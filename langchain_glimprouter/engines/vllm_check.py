@@ -78,6 +78,33 @@ async def check_server(connection: VLLMConnection, model: str | None) -> ServedM
     )
 
 
+async def check_constraints(connection: VLLMConnection, served: ServedModel) -> None:
+    """Find out whether a server knows structured outputs; older ones ignore what they don't.
+
+    Raises:
+        ConfigurationError: If it does not.
+    """
+    request = GenerationRequest(
+        token_ids=[1],
+        max_tokens=1,
+        constraint={"regex": "a", "choice": ["a"]},  # two at once: whoever reads it refuses
+    )
+    body = served.endpoint.body(served.name, request.token_ids, request)
+    try:
+        async with aclosing(connection.stream(served.endpoint.path, body)) as chunks:
+            async for _ in chunks:
+                pass
+    except ServerRefusalError as refusal:
+        if refusal.status < 500:
+            return
+        raise await connection.failure(refusal) from refusal
+    raise ConfigurationError(
+        f"{connection.root} knows no structured outputs, so neither response_format, "
+        f"with_structured_output nor an enforced tool_choice works with it: run vLLM 0.11 or later "
+        f"there, or bind tools with tool_choice='auto'"
+    )
+
+
 async def _model_cards(connection: VLLMConnection) -> Sequence[Mapping[str, Any]]:
     response = await connection.get("/v1/models")
     if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:

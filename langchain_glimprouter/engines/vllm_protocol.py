@@ -146,13 +146,17 @@ class TokensEndpoint:
         if request.top_logprobs:
             # The list is cut at what was asked for *with* the sampled token, so ask for one more.
             sampling["logprobs"] = request.top_logprobs + 1
-        return {
+        body = {
             "model": model,
             "token_ids": token_ids,
             "stream": True,
             "stream_options": {"include_usage": True},
             "sampling_params": sampling,
         }
+        if request.constraint is not None:
+            # It begins at the first token, whatever the prompt says about a thought.
+            body["reasoning_ended"] = True
+        return body
 
     def delta(self, choice: Mapping[str, Any], top_logprobs: int) -> GenerationDelta:
         """Read one choice of a streamed chunk."""
@@ -189,6 +193,8 @@ def _common(request: GenerationRequest) -> dict[str, Any]:
         body["include_stop_str_in_output"] = True
     if request.seed is not None:
         body["seed"] = request.seed
+    if request.constraint is not None:
+        body["structured_outputs"] = dict(request.constraint)
     return body
 
 

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter.engines.base import FinishReason, GenerationDelta, GenerationRequest
 from langchain_glimprouter.engines.logprobs import FlatTopLogprobs
-from langchain_glimprouter.errors import EngineDeadError, EngineError, EngineRequestError
+from langchain_glimprouter.errors import (
+    ConfigurationError,
+    EngineDeadError,
+    EngineError,
+    EngineRequestError,
+)
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -63,6 +68,8 @@ async def stream(
             sampling_params(request, defaults),
             request_id=request_id,
             data_parallel_rank=_rank(llm, request.session_id),
+            # A grammar begins at the first token, whatever the prompt says about a thought.
+            reasoning_ended=True if request.constraint is not None else None,
         )
         async for output in outputs:
             finished = output.finished
@@ -72,6 +79,8 @@ async def stream(
         translated = translate(error, llm, model)
         if translated is error:
             raise
+        if request.constraint is not None and isinstance(error, ValueError):
+            raise unenforceable(model, error) from error
         raise translated from error
     finally:
         if outputs is not None and not finished:
@@ -82,7 +91,7 @@ async def stream(
 def sampling_params(request: GenerationRequest, defaults: Mapping[str, Any]) -> SamplingParams:
     """Return vLLM's parameters; the model's own defaults fill in what the request leaves open."""
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     asked = request.sampling
     values = {name: defaults[name] for name in _DEFAULTS if defaults.get(name) is not None}
@@ -101,6 +110,19 @@ def sampling_params(request: GenerationRequest, defaults: Mapping[str, Any]) -> 
         detokenize=bool(request.stop),
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,
+        structured_outputs=(
+            StructuredOutputsParams(**request.constraint) if request.constraint else None
+        ),
+    )
+
+
+def unenforceable(model: str, error: object) -> ConfigurationError:
+    """Return the error of an engine that cannot hold an answer to a schema."""
+    return ConfigurationError(
+        f"{model!r} cannot hold its answer to the schema of response_format, "
+        f"with_structured_output or the tools: {error}. Leave out what the grammar back end does "
+        f"not know, or choose another (VLLMEngine(..., structured_outputs_config={{'backend': "
+        f"'guidance'}}), vllm serve --structured-outputs-config.backend guidance)."
     )
 
 

@@ -20,13 +20,18 @@ from langchain_glimprouter.engines.base import (
     Vocabulary,
 )
 from langchain_glimprouter.engines.runtime import get_runtime
-from langchain_glimprouter.engines.vllm_check import ServedModel, check_server
+from langchain_glimprouter.engines.vllm_check import (
+    ServedModel,
+    check_constraints,
+    check_server,
+)
 from langchain_glimprouter.engines.vllm_connection import VLLMConnection, parse_base_url
 from langchain_glimprouter.engines.vllm_protocol import (
     NoTokenIdsError,
     ServerRefusalError,
     cached_tokens,
 )
+from langchain_glimprouter.engines.vllm_requests import unenforceable
 from langchain_glimprouter.engines.vocabulary import load_vocabulary
 from langchain_glimprouter.errors import ConfigurationError, EngineError, EngineRequestError
 
@@ -93,6 +98,7 @@ class VLLMServer:
         self._connection: VLLMConnection | None = None
         self._starting: asyncio.Task[ServedModel] | None = None
         self._served: ServedModel | None = None
+        self._constrains = False
 
     def __repr__(self) -> str:
         return f"VLLMServer({self.base_url!r}, model={self._model!r})"
@@ -177,6 +183,9 @@ class VLLMServer:
             )
         request = replace(request, max_tokens=min(request.max_tokens, room))
         connection = self._connect()
+        if request.constraint is not None and not self._constrains:
+            await check_constraints(connection, served)
+            self._constrains = True
         chunks = connection.stream(
             served.endpoint.path,
             served.endpoint.body(served.name, request.token_ids, request),
@@ -197,6 +206,8 @@ class VLLMServer:
                     if last is not None and (usage := chunk.get("usage")):
                         last.cached_tokens = cached_tokens(usage)
         except ServerRefusalError as refusal:
+            if request.constraint is not None and refusal.status in {400, 422}:
+                raise unenforceable(served.name, refusal.message) from refusal
             raise await connection.failure(refusal) from refusal
         except NoTokenIdsError as error:
             raise EngineRequestError(

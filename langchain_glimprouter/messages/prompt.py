@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_glimprouter.errors import Role
+from langchain_glimprouter.messages.tool_prompt import with_tools_as_text
 from langchain_glimprouter.routing.options import Opening, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_glimprouter.engines.base import Vocabulary
-    from langchain_glimprouter.errors import Role
+
+
+_PLAIN = ({"role": "user", "content": "Hello."},)
+_ANY_TOOL = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look",
+            "description": "Look.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
+)
+
+
+class Rendering(NamedTuple):
+    """A conversation, ready for the models.
+
+    Attributes:
+        prompts: By role.
+        opening: How they leave the thought.
+        generic: Models whose template knows no tools, so that plain messages told of them.
+    """
+
+    prompts: dict[Role, Prompt]
+    opening: Opening
+    generic: frozenset[Role]
 
 
 def render_prompts(
@@ -20,8 +48,9 @@ def render_prompts(
     thinking: bool | None,
     tags: tuple[str, str],
     template_kwargs: Mapping[str, Any],
-    tools: Sequence[Mapping[str, Any]] | None = None,
-) -> tuple[dict[Role, Prompt], Opening]:
+    tools: Sequence[Mapping[str, Any]] = (),
+    constrained: bool = False,
+) -> Rendering:
     """Render a conversation for every model, and agree on whether it thinks.
 
     Where one template opens a thought, it is opened for the other model too, since both write one
@@ -34,6 +63,8 @@ def render_prompts(
         tags: How the models mark a thought.
         template_kwargs: Further variables of the templates.
         tools: OpenAI-style tool schemas.
+        constrained: Whether the answer follows a grammar, which must not begin before the thought
+            is over; so it cannot be left to the models whether they think.
 
     Raises:
         ConfigurationError: If a template refuses the messages.
@@ -41,12 +72,19 @@ def render_prompts(
     options = dict(template_kwargs)
     if thinking is not None:
         options.setdefault("enable_thinking", thinking)
-    texts = {
-        role: vocabulary.render(messages, tools=tools, **options)
-        for role, vocabulary in vocabularies.items()
-    }
+    texts: dict[Role, str] = {}
+    generic: set[Role] = set()
+    for role, vocabulary in vocabularies.items():
+        if _knows_tools(vocabulary, messages, tools, options):
+            texts[role] = vocabulary.render(messages, tools=tools or None, **options)
+        else:
+            generic.add(role)
+            texts[role] = vocabulary.render(with_tools_as_text(messages, tools), **options)
     states = {role: _opening(text, tags) for role, text in texts.items()}
     opening = _agree(set(states.values()), thinking)
+    if constrained and opening == "unknown":
+        sources = [options.get("chat_template") or v.chat_template for v in vocabularies.values()]
+        opening = "opened" if any("enable_thinking" in (text or "") for text in sources) else "none"
     start, end = tags
     for role, state in states.items():
         if opening == "opened" and state != "opened":
@@ -57,7 +95,25 @@ def render_prompts(
         role: Prompt(text, vocabularies[role].encode(text, special=True))
         for role, text in texts.items()
     }
-    return prompts, opening
+    return Rendering(prompts, opening, frozenset(generic))
+
+
+def _knows_tools(
+    vocabulary: Vocabulary,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> bool:
+    """Whether a template shows tools, or there is nothing to show."""
+    if tools:
+        return vocabulary.render(_PLAIN, tools=tools, **options) != vocabulary.render(
+            _PLAIN, **options
+        )
+    if not any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
+        return True
+    return vocabulary.render(_PLAIN, tools=_ANY_TOOL, **options) != vocabulary.render(
+        _PLAIN, **options
+    )
 
 
 def _agree(states: set[Opening], thinking: bool | None) -> Opening:

@@ -1,0 +1,82 @@
+"""One turn of a call, whoever reads it: deadline, and everyone who wants to hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from langchain_glimprouter.errors import TurnTimeoutError
+from langchain_glimprouter.routing.events import TurnFinished
+from langchain_glimprouter.visible import routing_event, stream_writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from langchain_glimprouter.routing.events import Event
+    from langchain_glimprouter.routing.options import TurnRequest
+    from langchain_glimprouter.routing.router import Router
+    from langchain_glimprouter.routing.trace import RoutingTrace
+    from langchain_glimprouter.settings import Call
+
+
+def teller() -> Callable[[Event], None] | None:
+    """Return what puts events on the custom stream of the graph around this call, if there is one.
+
+    To be called in the caller's own context; what it returns may be called on any thread.
+    """
+    writer = stream_writer()
+    if writer is None:
+        return None
+    context = contextvars.copy_context()  # langgraph's writer looks its run up there
+
+    def tell(event: Event) -> None:
+        said: dict[str, Any] | None = routing_event(event)
+        if said is not None:
+            context.run(writer, said)
+
+    return tell
+
+
+async def run_turn(
+    router: Router,
+    call: Call,
+    prepared: Callable[[], Awaitable[TurnRequest]],
+    *,
+    tell: Callable[[Event], None] | None = None,
+    on_trace: Callable[[RoutingTrace], object] | None = None,
+) -> AsyncGenerator[Event]:
+    """Prepare a call and run its turn, on the engines' event loop.
+
+    Args:
+        router: Over the call's engines.
+        call: The call.
+        prepared: Renders its prompts.
+        tell: Told of every event, before the reader.
+        on_trace: Given the record of the finished turn.
+
+    Raises:
+        TurnTimeoutError: After the call's `timeout` seconds.
+        EngineError: If an engine fails.
+    """
+    clock = asyncio.timeout(call.timeout)
+    try:
+        async with clock:
+            request = await prepared()
+            async with aclosing(router.run(request, call.policy)) as events:
+                async for event in events:
+                    if tell is not None:
+                        tell(event)
+                    if on_trace is not None and isinstance(event, TurnFinished):
+                        on_trace(event.trace)
+                    yield event
+    except (TimeoutError, GeneratorExit) as error:
+        # The clock may also strike while the turn waits for its reader, who then closes it.
+        if call.timeout is None or not clock.expired():
+            raise
+        msg = (
+            f"the turn took longer than timeout={call.timeout:g} s; raise timeout, or lower "
+            f"max_thinking_tokens"
+        )
+        raise TurnTimeoutError(msg) from error
