@@ -67,7 +67,7 @@ class GlimpRouterState(AgentState[ResponseT]):
     run_large_model: NotRequired[Annotated[dict[str, float], UntrackedValue, PrivateStateAttr]]
 
 
-class GlimpRouterMiddleware(AgentMiddleware[GlimpRouterState[ResponseT], ContextT, ResponseT]):
+class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, ResponseT]):
     """Chooses the threshold of every model call, and holds the large model to budgets.
 
     Usage is read from the messages themselves, once for each. What is left of a budget also holds
@@ -144,7 +144,7 @@ class GlimpRouterMiddleware(AgentMiddleware[GlimpRouterState[ResponseT], Context
 
     @hook_config(can_jump_to=["end"])
     def before_model(
-        self, state: GlimpRouterState[ResponseT], runtime: Runtime[ContextT]
+        self, state: AgentState[ResponseT], runtime: Runtime[ContextT]
     ) -> dict[str, Any] | None:
         """End the agent where a budget is spent and `exit_behavior` says so.
 
@@ -167,7 +167,7 @@ class GlimpRouterMiddleware(AgentMiddleware[GlimpRouterState[ResponseT], Context
 
     @hook_config(can_jump_to=["end"])
     async def abefore_model(
-        self, state: GlimpRouterState[ResponseT], runtime: Runtime[ContextT]
+        self, state: AgentState[ResponseT], runtime: Runtime[ContextT]
     ) -> dict[str, Any] | None:
         """See `before_model`."""
         return self.before_model(state, runtime)
