@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
+    HumanInTheLoopMiddleware,
     ModelFallbackMiddleware,
     ModelRequest,
     ModelResponse,
     hook_config,
 )
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+from pydantic import BaseModel
 
 import langchain_glimprouter
 from langchain_glimprouter import (
@@ -38,6 +42,7 @@ from langchain_glimprouter import (
     ScriptedStep,
     trace_of,
 )
+from unit_tests import brain
 from unit_tests.models import engine, router
 
 HARD = [ScriptedStep(f"s{number} x.\n\n", 2.0) for number in range(6)]
@@ -385,6 +390,75 @@ def test_a_bound_model_keeps_what_is_bound() -> None:
     response = middleware.wrap_model_call(request, handler)
     assert seen[0].model_settings == {"threshold": Budget(Fixed(0.4), interventions=2)}
     assert response.command.update["run_large_model"]["interventions"] == 2
+
+
+# -- agents with tools -----------------------------------------------------------------------------
+
+
+def weather(city: str) -> str:
+    """Tell the weather."""
+    return f"Rain in {city}."
+
+
+class Answer(BaseModel):
+    city: str
+    rain: bool
+
+
+def thoughtful(**options: Any) -> ChatGlimpRouter:
+    """A model that calls its first tool, and then answers; one intervention a call."""
+    steps: list[str | ScriptedStep] = ["I look.\n\n", ScriptedStep("Hm so.\n\n", 2.0)]
+    engines = [engine(steps, brain.answer, name=name) for name in ("tiny", "huge")]
+    return router(*engines, **options)
+
+
+def with_tools(limit: Limit, **options: Any) -> Any:
+    middleware = GlimpRouterMiddleware(run_limit=limit, **options)
+    return agent(middleware, model=thoughtful(), tools=[weather])
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(9, [1, 1]), (1, [1, 0])])
+def test_a_budget_leaves_tools_alone(limit: int, expected: list[int]) -> None:
+    messages = run(with_tools(Limit(interventions=limit)))
+    assert interventions(messages) == expected
+    assert [call["name"] for call in messages[0].tool_calls] == ["weather"]
+    assert messages[1].text.startswith("It is as you say")
+
+
+def test_an_agent_ends_behind_a_tools_result() -> None:
+    routed = with_tools(Limit(large_tokens=1), exit_behavior="end")
+    messages = routed.invoke({"messages": "Go."})["messages"]
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
+    assert messages[-1].text.startswith("The large model's budget is spent")
+
+
+@pytest.mark.parametrize("limit", [None, Limit(large_tokens=1)])
+@pytest.mark.parametrize("shape", [Answer, ToolStrategy(Answer)])
+def test_a_budget_leaves_the_answers_shape_alone(shape: Any, limit: Limit | None) -> None:
+    middleware = GlimpRouterMiddleware(threshold=0.5, run_limit=limit)
+    routed = agent(middleware, model=thoughtful(), response_format=shape)
+    state = routed.invoke({"messages": "Go."})
+    assert state["structured_response"] == Answer(city="text", rain=True)
+    assert threshold_of(state["messages"][1]) == 0.5
+
+
+def test_a_run_that_a_person_resumes_is_a_new_run() -> None:
+    both = Limit(interventions=1)
+    person = HumanInTheLoopMiddleware(interrupt_on={"weather": True})
+    config: Any = {"configurable": {"thread_id": "1"}}
+    for scope, expected in (("run_limit", [1, 1]), ("thread_limit", [1, 0])):
+        limits: Any = {scope: both}
+        routed = agent(
+            GlimpRouterMiddleware(**limits),
+            person,
+            model=thoughtful(),
+            tools=[weather],
+            checkpointer=InMemorySaver(),
+        )
+        assert "__interrupt__" in routed.invoke({"messages": "Go."}, config)
+        approval: Any = Command(resume={"decisions": [{"type": "approve"}]})
+        messages = routed.invoke(approval, config)["messages"]
+        assert interventions([m for m in messages if m.type == "ai"]) == expected
 
 
 # -- the package langchain -------------------------------------------------------------------------
