@@ -66,7 +66,8 @@ def test_no_limit_is_no_number() -> None:
 
 def test_there_is_a_stream_only_within_a_graph() -> None:
     assert stream_writer() is None
-    assert RunnableLambda(lambda _: stream_writer()).invoke(1) is None
+    lone: Any = RunnableLambda(lambda _: stream_writer())
+    assert lone.invoke(1) is None
 
     def node(_: MessagesState) -> None:
         writer = stream_writer()

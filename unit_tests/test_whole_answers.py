@@ -67,7 +67,7 @@ async def test_a_pinned_model_writes_its_own_constrained_answer() -> None:
 
 def test_a_constrained_answer_that_nobody_claims_needs_the_large_model() -> None:
     class Small(GlimpRouter):
-        roles = frozenset({"small"})  # type: ignore[assignment]
+        roles = frozenset({"small"})
 
     routed = TurnOptions(answer_by="route")
     assert Router.roles(Small(), routed) == ("small",)
@@ -224,3 +224,12 @@ async def test_a_loop_inside_a_tool_call_is_left_alone() -> None:
     played = await play(*pair(script, script), opening="none", unsplit=(MARKER,))
     assert played.texts == ["".join(script)]
     assert played.trace.stop_reason == "end_of_text"
+
+
+async def test_where_the_beginning_of_a_call_is_unknown_the_answer_is_one_step() -> None:
+    script = ["One.\n\n", ScriptedStep("Two.\n\n", 2.0)]
+    played = await play(*pair(script, script), opening="none", unsplit=("",), max_step_tokens=1)
+    assert (played.writers, played.texts) == ("S", ["One.\n\nTwo.\n\n"])
+    played = await play(*pair(script[1:], script[1:]), opening="none", unsplit=("",))
+    assert (played.writers, played.texts) == ("L", ["Two.\n\n"])
+    assert not played.large.calls[0].request.stop_token_ids

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from langchain_glimprouter.engines.base import TokenDecoder
     from langchain_glimprouter.errors import Role
@@ -22,8 +21,7 @@ Owner = Literal["small", "large", "router"]
 """Who wrote something; the router writes a `</think>` that no model did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(TypedDict):
     """Tokens that belong together: a step, what opened the thought, or what closed it by force.
 
     Attributes:
@@ -114,8 +112,21 @@ class Contexts:
         """Note who wrote what came since the last span."""
         text = "".join(self._raw[self._spanned :])
         self._spanned = len(self._raw)
-        self.spans.append(Span(owner, self._open_tokens, text))
+        self.spans.append(Span(owner=owner, tokens=self._open_tokens, text=text))
         self._open_tokens = 0
+
+    def resume(self, token_ids: Mapping[Role, Sequence[int]], spans: Sequence[Span]) -> None:
+        """Go on behind what was written before, given what follows each prompt."""
+        for role, ids in self.token_ids.items():
+            ids.extend(token_ids[role])
+        self.spans = list(spans)
+        self._raw = [span["text"] for span in spans]
+        self._synced = self._spanned = len(self._raw)
+
+    def written(self, role: Role) -> list[int]:
+        """Return a model's token ids behind its prompt."""
+        self.sync()
+        return self.token_ids[role][len(self.prompts[role].token_ids) :]
 
     def sync(self) -> None:
         """Encode what one model wrote since the last call for one that reads differently."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LONGEST_CYCLE = 8
 _SHORT = 40  # characters
@@ -20,6 +24,15 @@ class LoopGuard:
     def __init__(self) -> None:
         self._recent: list[str] = []
         self._counts: Counter[str] = Counter()
+
+    def remember(self, texts: Iterable[str]) -> None:
+        """Take steps that were judged before, in a turn that goes on here."""
+        for text in texts:
+            step = " ".join(text.split())
+            self._recent.append(step)
+            if len(step) >= _SHORT:
+                self._counts[step] += 1
+        del self._recent[: -4 * _LONGEST_CYCLE]
 
     def push(self, text: str) -> bool:
         """Take a finished step's text; tell whether the thought loops."""

@@ -55,7 +55,8 @@ class TurnOptions:
         session_id: Stable name of the conversation, for prefix affinity.
         constraint: Grammar of the answer, as `GenerationRequest.constraint`; one model writes it in
             one request, the thought before it stays free.
-        unsplit: Markers such as `<tool_call>`: from one on, the rest of the answer is one step.
+        unsplit: Markers such as `<tool_call>`: from one on, the rest of the answer is one step;
+            the empty text makes one step of all of it.
     """
 
     max_thinking_tokens: int = 8192

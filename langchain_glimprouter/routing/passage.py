@@ -25,7 +25,8 @@ class Passage:
         trim: Whether leading white space is still to be dropped.
         scanner: Finds the thought's end tag or the answer's stop strings.
         splitter: Finds the ends of steps.
-        markers: Finds what must not be split, if there is such a thing.
+        markers: Finds what must not be split, as long as it may still come.
+        unsplit: Whether it came: the rest is one step.
         step_limit: Most tokens of a step.
     """
 
@@ -38,6 +39,7 @@ class Passage:
         "step_limit",
         "tokens",
         "trim",
+        "unsplit",
     )
 
     def __init__(
@@ -56,19 +58,19 @@ class Passage:
         self.scanner = Scanner(options.think_tags[1:] if thinking else options.stop)
         self.splitter = steps.splitter()
         self.step_limit = math.inf if isinstance(steps, Whole) else options.max_step_tokens
-        unsplit = () if thinking else options.unsplit
-        self.markers = Scanner(unsplit) if unsplit else None
-        self._grace = max(map(len, unsplit), default=0)
-        if self.markers is not None:
-            self.markers.push(carried)
-
-    @property
-    def unsplit(self) -> bool:
-        """Whether a marker appeared: the rest is one step."""
-        return self.markers is not None and self.markers.found is not None
+        marks = () if thinking else options.unsplit
+        self.unsplit = False
+        self.markers = Scanner(marks) if marks and all(marks) else None
+        self._grace = max(map(len, marks), default=0)
+        if not all(marks):  # the empty marker is there at once
+            self.keep_whole()
+        elif marks:
+            self._look_for_markers(carried)
 
     def keep_whole(self) -> None:
         """Let no step end from here on."""
+        self.unsplit = True
+        self.markers = None
         self.splitter = Whole().splitter()
         self.step_limit = math.inf
 
@@ -87,15 +89,19 @@ class Passage:
     def ends_step(self, text: str) -> bool:
         """Take a token's text; tell whether a delimiter ends the step with it."""
         ends = self.splitter.push(text)
-        markers = self.markers
-        if markers is None:
+        if self.markers is None:
             return ends
-        known = self.unsplit
-        markers.push(text)
-        if self.unsplit and not known:
-            self.keep_whole()
         # A delimiter that brings the beginning of a marker along must not cut it off.
-        return ends and not self.unsplit and not markers.held
+        return not self._look_for_markers(text) and ends
+
+    def _look_for_markers(self, text: str) -> bool:
+        """Take text; tell whether it holds a marker, or may be the beginning of one."""
+        assert self.markers is not None
+        self.markers.push(text)
+        if self.markers.found is not None:
+            self.keep_whole()
+            return True
+        return bool(self.markers.held)
 
     def must_cut(self, text: str, tokens: int) -> bool:
         """Tell whether a step of so many tokens ends for its length.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_glimprouter.routing.context import Contexts
 from langchain_glimprouter.routing.events import Event, StepFinished, StepStarted, TokenDelta
@@ -99,6 +99,7 @@ class Turn:
         done: Whether the phase is over.
         steps: Finished steps.
         texts: Their texts.
+        saved_steps: Those that were saved already, as plain data.
         writer: Who wrote the last of them.
         thought_end: Why the thought ended; `None` while it goes on, or if there is none.
         stop_reason: Why the turn ended; `None` while it goes on.
@@ -132,6 +133,7 @@ class Turn:
         self.done = False
         self.steps: list[StepTrace] = []
         self.texts: list[str] = []
+        self.saved_steps: list[dict[str, Any]] = []
         self.length = 0
         self.writer: Role | None = None
         self.thought_end: ThoughtEnd | None = None

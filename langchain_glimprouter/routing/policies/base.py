@@ -33,11 +33,18 @@ class Policy(Protocol):
         """Who must write the answer behind a thought; `None` leaves it to the turn's options."""
         ...
 
+    def next_writer(self, turn: Turn) -> Role:
+        """Return whose turn to write it is, as far as that is known before a model is asked.
+
+        Where a probe decides, it is the model that is probed.
+        """
+        ...
+
     def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write until the phase is over or the other model is to take over.
 
         The router calls again until the phase is over. What must survive a hand-over lies in
-        `turn.pending`.
+        `turn.pending`; a decision that lies there is to be obeyed, whoever put it there.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS
@@ -57,10 +57,15 @@ class GlimpRouter:
             msg = f"first_n_steps_large={self.first_n_steps_large} cannot work: give 0 or more"
             raise ConfigurationError(msg)
 
+    def next_writer(self, turn: Turn) -> Role:
+        """Return the large model where it is due, else the small one, which is probed."""
+        decision, _ = self.due(turn)
+        return "small" if decision is None else decision.writer
+
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write steps by the small model up to a hand-over, or one step by the large."""
-        decision, count = self._due(turn)
-        if decision is not None:
+        decision, count = self.due(turn)
+        if decision is not None and decision.writer == "large":
             async with aclosing(write_steps(turn, decision, count)) as events:
                 async for event in events:
                     yield event
@@ -68,7 +73,7 @@ class GlimpRouter:
         async with aclosing(turn.tokens("small", top_logprobs=self.top_logprobs)) as tokens:
             async for token in tokens:
                 if turn.step is None:
-                    decision = self.decide(turn, token)
+                    decision = turn.pending or self.decide(turn, token)
                     if decision.writer == "large":
                         turn.drop_probe("small")
                         turn.pending = decision
@@ -79,14 +84,24 @@ class GlimpRouter:
                 if turn.done:
                     return
 
-    def _due(self, turn: Turn) -> tuple[Decision | None, int]:
-        """Return what the large model is to write now, and how many steps of it."""
-        decision, count = turn.pending, 1
+    def due(self, turn: Turn) -> tuple[Decision | None, int]:
+        """Return what is decided about the next step already, and how many steps it is about."""
         if turn.step is not None:  # its engine broke off in the middle
-            decision = turn.step.decision
-        elif decision is None and (first := self.first_n_steps_large - len(turn.steps)) > 0:
-            decision, count = Decision("large", "first_steps"), first
-        return (decision if decision is not None and decision.writer == "large" else None), count
+            return turn.step.decision, 1
+        if turn.pending is not None:
+            return turn.pending, 1
+        if (first := self.first_n_steps_large - len(turn.steps)) > 0:
+            return Decision("large", "first_steps"), first
+        return None, 1
+
+    def reconsider(self, turn: Turn) -> None:
+        """Judge a pending decision again, if another threshold is in force by now."""
+        pending = turn.pending
+        if pending is None or pending.reason != "entropy" or pending.entropy is None:
+            return
+        writer, threshold = self.threshold.decide(pending.entropy, turn.usage)
+        if threshold != pending.threshold:
+            turn.pending = replace(pending, writer=writer, threshold=threshold)
 
     def decide(self, turn: Turn, token: Token) -> Decision:
         """Judge a step by its first token.

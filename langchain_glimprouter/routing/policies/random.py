@@ -41,9 +41,13 @@ class Random:
             msg = f"rate={self.rate} is no probability: give a number from 0 to 1"
             raise ConfigurationError(msg)
 
+    def next_writer(self, turn: Turn) -> Role:
+        """Return the drawn model."""
+        return self._due(turn).writer
+
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write steps by one model up to the first that is drawn for the other."""
-        decision = turn.step.decision if turn.step else turn.pending or self._draw(turn)
+        decision = self._due(turn)
         if decision.writer == "large":
             async with aclosing(write_steps(turn, decision)) as events:
                 async for event in events:
@@ -62,6 +66,9 @@ class Random:
                     if decision.writer == "large":
                         turn.pending = decision
                         return
+
+    def _due(self, turn: Turn) -> Decision:
+        return turn.step.decision if turn.step else turn.pending or self._draw(turn)
 
     def _draw(self, turn: Turn) -> Decision:
         """Draw by seed, prompt and step, so that a thought resumed elsewhere draws the same."""

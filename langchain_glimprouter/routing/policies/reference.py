@@ -33,30 +33,17 @@ class Reference(GlimpRouter):
     roles: ClassVar[frozenset[Role]] = BOTH
 
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
-        """Write one step."""
-        decision: Decision | None = None
+        """Probe, and write one step; up to a hand-over, if the probe says so."""
         before = turn.progress
-        if turn.step is not None:  # the stop string came before the step's end
-            decision = turn.step.decision
-        elif len(turn.steps) < self.first_n_steps_large:
-            decision = Decision("large", "first_steps")
-        else:
-            greedy = dataclasses.replace(turn.request.options.sampling, temperature=0.0)
-            probe = turn.tokens(
-                "small",
-                top_logprobs=self.top_logprobs,
-                token_ids=_retokenized(turn, "small"),
-                max_tokens=1,
-                sampling=greedy,
-            )
-            async with aclosing(probe) as tokens:
-                async for token in tokens:
-                    decision = self.decide(turn, token)
-                    turn.drop_probe("small")
-        if decision is None:  # the one token opened a thought: nothing to judge yet
-            if turn.progress != before:
+        decision, _ = self.due(turn)
+        if decision is None:
+            decision = turn.pending = await self._probe(turn)
+            if decision is None:  # the one token opened a thought: nothing to judge yet
+                if turn.progress != before:
+                    return
+                decision = Decision("small", "first_steps")
+            elif decision.writer == "large":
                 return
-            decision = Decision("small", "first_steps")
         options = turn.request.options
         step = turn.tokens(
             decision.writer,
@@ -72,6 +59,22 @@ class Reference(GlimpRouter):
                     yield event
                 if turn.done or turn.step is None:
                     return
+
+    async def _probe(self, turn: Turn) -> Decision | None:
+        """Ask the small model for one token, to be looked at and dropped."""
+        decision: Decision | None = None
+        probe = turn.tokens(
+            "small",
+            top_logprobs=self.top_logprobs,
+            token_ids=_retokenized(turn, "small"),
+            max_tokens=1,
+            sampling=dataclasses.replace(turn.request.options.sampling, temperature=0.0),
+        )
+        async with aclosing(probe) as tokens:
+            async for token in tokens:
+                decision = self.decide(turn, token)
+                turn.drop_probe("small")
+        return decision
 
 
 def _retokenized(turn: Turn, role: Role) -> list[int]:

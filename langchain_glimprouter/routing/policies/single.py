@@ -43,6 +43,11 @@ class Always:
         """The same model answers."""
         return self.role
 
+    def next_writer(self, turn: Turn) -> Role:
+        """Return the one model."""
+        del turn
+        return self.role
+
     async def write(self, turn: Turn) -> AsyncGenerator[Event]:
         """Write until the phase is over."""
         decision = Decision(self.role, self.reason)
