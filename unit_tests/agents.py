@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import (
-    AgentMiddleware,
-    hook_config,
-)
+from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_glimprouter import (
-    ChatGlimpRouter,
-    ScriptedStep,
-    trace_of,
-)
+from langchain_glimprouter import ChatGlimpRouter, ScriptedStep, trace_of
 from unit_tests.models import engine, router
 
 HARD = [ScriptedStep(f"s{number} x.\n\n", 2.0) for number in range(6)]
