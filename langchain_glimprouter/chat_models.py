@@ -392,7 +392,7 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Run one turn; see `BaseChatModel.invoke`."""
-        return super().invoke(input, config, stop=stop, **_configured(config, kwargs))
+        return super().invoke(input, config, stop=stop, **configured(config, kwargs))
 
     async def ainvoke(
         self,
@@ -403,7 +403,7 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Run one turn; see `BaseChatModel.ainvoke`."""
-        return await super().ainvoke(input, config, stop=stop, **_configured(config, kwargs))
+        return await super().ainvoke(input, config, stop=stop, **configured(config, kwargs))
 
     def stream(
         self,
@@ -414,7 +414,7 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """Stream one turn; see `BaseChatModel.stream`."""
-        return super().stream(input, config, stop=stop, **_configured(config, kwargs))
+        return super().stream(input, config, stop=stop, **configured(config, kwargs))
 
     def astream(
         self,
@@ -425,7 +425,7 @@ class ChatGlimpRouter(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """Stream one turn; see `BaseChatModel.astream`."""
-        return super().astream(input, config, stop=stop, **_configured(config, kwargs))
+        return super().astream(input, config, stop=stop, **configured(config, kwargs))
 
     # -- tools and the shape of the answer -----------------------------------------------------
 
@@ -612,7 +612,7 @@ async def _finish(make: Callable[[], AsyncGenerator[Event]], assembler: Assemble
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def _configured(config: RunnableConfig | None, keywords: dict[str, Any]) -> dict[str, Any]:
+def configured(config: RunnableConfig | None, keywords: dict[str, Any]) -> dict[str, Any]:
     """Take per-call options from `config["configurable"]`; keywords win."""
     chosen = ensure_config(config).get("configurable") or {}
     found = {name: chosen[name] for name in _CONFIGURABLE if name in chosen}

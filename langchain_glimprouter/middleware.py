@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import ensure_config
 
-from langchain_glimprouter.chat_models import ChatGlimpRouter, _configured
+from langchain_glimprouter.chat_models import ChatGlimpRouter, configured
 from langchain_glimprouter.errors import BudgetExceededError, ConfigurationError
 from langchain_glimprouter.messages.assembler import PROVIDER
 from langchain_glimprouter.names import unknown
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from langgraph.runtime import Runtime
     from typing_extensions import TypeIs
 
-__all__ = ["ExitBehavior", "GlimpRouterMiddleware", "GlimpRouterState", "Limit"]
+__all__ = ["BudgetState", "ExitBehavior", "GlimpRouterMiddleware", "Limit"]
 
 ExitBehavior = Literal["small", "end", "error"]
 """What a spent budget does: the small model goes on, the agent ends, or an error is raised."""
@@ -60,7 +60,7 @@ _UNITS = {
 _ANYTHING = (HumanMessage("?"),)
 
 
-class GlimpRouterState(AgentState[ResponseT]):
+class BudgetState(AgentState[ResponseT]):
     """What the middleware remembers: plain data, hidden from the agent's input and output."""
 
     thread_large_model: NotRequired[Annotated[dict[str, float], PrivateStateAttr]]
@@ -110,7 +110,7 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         ConfigurationError: If an option cannot work.
     """
 
-    state_schema = GlimpRouterState  # type: ignore[assignment]  # as LangChain's own middleware does
+    state_schema = BudgetState  # type: ignore[assignment]  # as LangChain's own middleware does
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         run, thread = (self._limits[scope].left(used) for scope, used in spent.items())
         left = run.narrowed(thread)
         if left != Limit():
-            keywords = _configured(None, {**bound, **settings})
+            keywords = configured(None, {**bound, **settings})
             steering = {name: keywords[name] for name in _STEERING if name in keywords}
             policy = model.settle(_ANYTHING, steering)[0].policy
             if isinstance(policy, GlimpRouter):

@@ -36,6 +36,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"threshold": math.nan}, r"threshold=nan cannot work: .* 0 or above"),
     ({"threshold": "high"}, r"threshold='high' cannot work: give an entropy in nats"),
     ({"threshold": True}, r"threshold=True cannot work"),
+    ({"threshold": Fixed}, r"threshold=.*Fixed.* cannot work"),
     ({"policy": "glimprooter"}, r"unknown policy 'glimprooter'; did you mean 'glimprouter'"),
     ({"policy": "random"}, r"policy='random' needs a rate"),
     ({"policy": 3}, r"policy=3 is no policy: .*glimprouter"),
