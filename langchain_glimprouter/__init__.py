@@ -25,8 +25,14 @@ from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, 
 from langchain_glimprouter.routing.steps import BlankLines
 from langchain_glimprouter.routing.thresholds import Fixed
 from langchain_glimprouter.routing.trace import RoutingTrace
+from langchain_glimprouter.visible import RoutingDecision
 
 if TYPE_CHECKING:
+    from langchain_glimprouter.graph import GlimpRouterContext as GlimpRouterContext
+    from langchain_glimprouter.graph import GlimpRouterState as GlimpRouterState
+    from langchain_glimprouter.graph import create_glimprouter as create_glimprouter
+    from langchain_glimprouter.graph import glimprouter_node as glimprouter_node
+    from langchain_glimprouter.graph import steer as steer
     from langchain_glimprouter.middleware import GlimpRouterMiddleware as GlimpRouterMiddleware
 
 __all__ = [
@@ -42,11 +48,14 @@ __all__ = [
     "Fault",
     "Fixed",
     "GlimpRouter",
+    "GlimpRouterContext",
     "GlimpRouterError",
+    "GlimpRouterState",
     "Limit",
     "PromptTooLongError",
     "Random",
     "Reference",
+    "RoutingDecision",
     "RoutingTrace",
     "ScriptedEngine",
     "ScriptedStep",
@@ -54,12 +63,27 @@ __all__ = [
     "VLLMEngine",
     "VLLMServer",
     "__version__",
+    "create_glimprouter",
+    "glimprouter_node",
+    "steer",
     "trace_of",
 ]
 
+_GRAPH = (
+    "GlimpRouterContext",
+    "GlimpRouterState",
+    "create_glimprouter",
+    "glimprouter_node",
+    "steer",
+)
+
 
 def __getattr__(name: str) -> Any:
-    """Import on demand what needs the package langchain."""
+    """Import on demand what needs langgraph, which takes a while, or the package langchain."""
+    if name in _GRAPH:
+        from langchain_glimprouter import graph
+
+        return getattr(graph, name)
     if name == "GlimpRouterMiddleware":
         from langchain_glimprouter.middleware import GlimpRouterMiddleware
 

@@ -279,6 +279,7 @@ class Turn:
         """Return the record of the turn."""
         if self.steps:
             self.spending.charge(self.steps[-1])
+            self.saved_steps = self.saved_steps[: len(self.steps) - 1]
         return RoutingTrace(
             policy=policy,
             small=self.pair.model("small"),
