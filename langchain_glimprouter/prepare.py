@@ -107,4 +107,6 @@ def _with_tools(
         raise ConfigurationError(msg)
     call.answer.format = chosen
     # Where a call's beginning is unknown, the whole answer is one step.
-    return replace(options, constraint=constraint, unsplit=chosen.markers or ("",))
+    bare = tuple(f'"name": "{name}"' for name in use.names)
+    unsplit = (*chosen.markers, *bare) if chosen.markers else ("",)
+    return replace(options, constraint=constraint, unsplit=unsplit)

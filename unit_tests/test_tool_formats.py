@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.messages.bare_calls import BareCallReader, read_bare_call
 from langchain_glimprouter.messages.hermes import Hermes, HermesReader, read_hermes
 from langchain_glimprouter.messages.tool_format import (
     CallDelta,
@@ -85,6 +86,44 @@ def test_streamed_answers_mean_the_same_however_they_are_cut(
         pieces += reader.push(piece)
     pieces += reader.finish()
     check(text, merged(pieces))
+
+
+BARE = '{\n  "name": "add",\n  "arguments": {"a": 1}\n}'
+
+
+@settings(max_examples=30)
+@given(
+    text=st.sampled_from([BARE, f"```json\n{BARE}\n```", f"\n```\n{BARE}```\n", BARE + "\n"]),
+    data=st.data(),
+)
+def test_a_call_without_tags_is_a_call(text: str, data: st.DataObject) -> None:
+    meant = Text(text, "", (("add", {"a": 1}),))
+    whole = read_bare_call(text, ["add", "now"])
+    assert whole is not None
+    check(meant, whole)
+    reader = BareCallReader(HermesReader(), ["add", "now"])
+    pieces: list[str | CallDelta] = []
+    for piece in data.draw(cuttings(st.just(text))):
+        pieces += reader.push(piece)
+    check(meant, merged([*pieces, *reader.finish()]))
+
+
+@settings(max_examples=30)
+@given(
+    text=st.sampled_from(
+        ['{"name": "Ann", "age": 7}', "```python\nx = {}\n```", "{", "```", TEXTS["two"].text]
+    ),
+    data=st.data(),
+)
+def test_other_json_is_no_call(text: str, data: st.DataObject) -> None:
+    assert read_bare_call(text, ["add"]) is None
+    reader = BareCallReader(HermesReader(), ["add"])
+    pieces: list[str | CallDelta] = []
+    for piece in data.draw(cuttings(st.just(text))):
+        pieces += reader.push(piece)
+    read = merged([*pieces, *reader.finish()])
+    assert read.content == read_hermes(text).content
+    assert len(read.calls) == len(read_hermes(text).calls)
 
 
 def test_arguments_stream_as_they_come() -> None:

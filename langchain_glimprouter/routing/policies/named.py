@@ -27,8 +27,8 @@ def as_threshold(value: float | Threshold) -> Threshold:
     Raises:
         ConfigurationError: If it is neither, negative, or NaN.
     """
-    known = isinstance(value, int | float | Threshold) and not isinstance(value, bool | type)
-    if not known:
+    given: object = value
+    if isinstance(given, bool | type) or not isinstance(value, int | float | Threshold):
         msg = f"threshold={value!r} cannot work: give an entropy in nats (try 1.0)"
         raise ConfigurationError(msg)
     return Fixed(float(value)) if isinstance(value, int | float) else value
