@@ -91,6 +91,10 @@ def test_langsmith_parameters() -> None:
         "ls_temperature": 0.5,
         "ls_max_tokens": 9,
         "ls_stop": ["x"],
+        "glimprouter_policy": "glimprouter",
+        "glimprouter_threshold": 1.0,
+        "glimprouter_small": "tiny",
+        "glimprouter_large": "huge",
     }
     called = model._get_ls_params(stop=["y"], model="small", temperature=0.0, max_tokens=3)
     assert called["ls_model_name"] == "small"
