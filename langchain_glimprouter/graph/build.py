@@ -68,9 +68,8 @@ def create_glimprouter(
     for node in nodes:
         graph.add_node(node, _node(chat, keywords, config, node), input_schema=NodeInput)
     graph.add_edge(START, "small")  # which finds out who begins
-    for node in ("small", "large"):
-        graph.add_conditional_edges(node, next_node, ["small", "large", "answer", END])
-    graph.add_edge("answer", END)
+    for node in nodes:
+        graph.add_conditional_edges(node, next_node, [*nodes, END])
     return graph
 
 

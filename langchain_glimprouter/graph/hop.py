@@ -120,7 +120,7 @@ class Hop:
                 turn.answer_now()
             case "stop":
                 turn.interrupt("steered")
-        return self.node in ("answer", self._next())
+        return self.node == self._next()
 
     async def events(self) -> AsyncGenerator[Event]:
         """Let the node's writer write; behind it the turn lies between two steps.
@@ -143,6 +143,11 @@ class Hop:
             self._trace = turn.trace(policy.name)
             if self.node == "answer" and self.model.on_trace is not None:
                 self.model.on_trace(self._trace)
+
+    @property
+    def _over(self) -> bool:
+        """Whether the turn becomes a message here."""
+        return self.node == "answer" and self.turn.done
 
     def _next(self) -> Node:
         turn = self.turn
@@ -183,12 +188,12 @@ class Hop:
         if trace is not None and self._wrote:
             end = self._marked(assembler.push(TurnFinished(trace)))
             assert end is not None
-            if self.node != "answer":  # text that was held back belongs here, the rest does not
+            if not self._over:  # text that was held back belongs here, the rest does not
                 end.message = _bare(end.message)
             yield end
             return
         message = AIMessageChunk(content=self._nothing, chunk_position="last")
-        if trace is not None and self.node == "answer":
+        if trace is not None and self._over:
             whole = self.model.assembler(self.keywords, self.call).message(trace)
             message.response_metadata = whole.response_metadata
             message.usage_metadata = whole.usage_metadata
@@ -199,7 +204,7 @@ class Hop:
     def message(self) -> AIMessage:
         """Return the turn's whole message, or what this node wrote while it goes on."""
         assembler = self.model.assembler(self.keywords, self.call)
-        if self._trace is not None and self.node == "answer":
+        if self._trace is not None and self._over:
             message = assembler.message(self._trace)
             _rename_calls(message, self._call_ids)
         else:
@@ -222,7 +227,7 @@ class Hop:
             "pending": self._pending(turn),
             "steer": None,
         }
-        if self.node == "answer":
+        if self._over:
             return {**update, "messages": [self.message()], "thought": None}
         update["thought"] = SavedTurn(
             thought=save_turn(turn),

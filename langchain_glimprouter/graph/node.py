@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def glimprouter_node(
-    model: Runnable[Any, Any], *, name: str = "glimprouter", **options: Any
+    model: Runnable[Any, Any], /, *, name: str = "glimprouter", **options: Any
 ) -> Runnable[Any, dict[str, Any]]:
     """Return a node for `StateGraph.add_node` that answers the state's `messages`.
 
