@@ -518,3 +518,19 @@ def test_closing_the_generator_closes_the_stream(fake: Fake) -> None:
     with server:
         get_runtime().run(scenario("close"))
         get_runtime().run(scenario("cancel"))
+
+
+def test_a_server_that_ignores_grammars_is_told_apart(fake: Fake) -> None:
+    with pytest.raises(ConfigurationError, match="knows no structured outputs"):
+        generate(VLLMServer(URL), ask(constraint={"choice": ["yes"]}))
+    assert fake.bodies == []
+
+    def strict(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if len(body.get("structured_outputs", ())) > 1:
+            return error(400, "only one kind")
+        return sse(CHECK if body["prompt"] == [1] else STREAM)
+
+    fake.replies["/v1/completions"] = strict
+    generate(VLLMServer(URL), ask(constraint={"choice": ["yes"]}))
+    assert fake.bodies[-1]["structured_outputs"] == {"choice": ["yes"]}
