@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.graph.state import Node, NodeInput
     from langchain_glimprouter.messages.assembler import Assembler
     from langchain_glimprouter.routing.events import Event
-    from langchain_glimprouter.routing.trace import RoutingTrace
+    from langchain_glimprouter.routing.trace import RoutingTrace, StepTrace
     from langchain_glimprouter.routing.turn import Turn
 
 _PREFIX = "lc_run--"  # as LangChain marks ids that no provider gave
@@ -112,7 +112,7 @@ class Hop:
                 turn = await model.router.resume(saved["thought"], call.options, call.policy)
                 self._find_format(turn)
         self._turn = turn
-        self._known = len(turn.steps)
+        self._known = turn.count
         match self._asked:
             case "small" | "large" as role if turn.author is None and not turn.done:
                 turn.steer(role)
@@ -171,11 +171,10 @@ class Hop:
         """Return what makes chunks, as it stands behind the answer's text so far."""
         assembler = self.model.assembler(self.keywords, self.call)
         turn = self.turn
-        steps = [step for step in turn.steps if step.phase == "answer"]
-        if steps:
-            text = "".join(turn.texts[steps[0].index :])
-            last = steps[-1]
-            assembler.push(TokenDelta(last.index, "answer", last.writer, text))
+        if turn.phase == "answer" and turn.writer is not None:
+            thought = sum(step.phase == "thinking" for step in turn.steps)
+            text = "".join(turn.texts[thought:])
+            assembler.push(TokenDelta(turn.count, "answer", turn.writer, text))
         return assembler
 
     def chunk(self, assembler: Assembler, event: Event) -> ChatGenerationChunk | None:
@@ -185,7 +184,7 @@ class Hop:
     def last(self, assembler: Assembler) -> Iterator[ChatGenerationChunk]:
         """Return what ends the node's chunks; numbers come once, with the answer's last one."""
         trace = self._trace
-        if trace is not None and self._wrote:
+        if trace is not None and self._new:
             end = self._marked(assembler.push(TurnFinished(trace)))
             assert end is not None
             if not self._over:  # text that was held back belongs here, the rest does not
@@ -208,7 +207,7 @@ class Hop:
             message = assembler.message(self._trace)
             _rename_calls(message, self._call_ids)
         else:
-            new = self.turn.steps[self._known :]
+            new = self._new
             text = {
                 phase: "".join(self.turn.texts[step.index] for step in new if step.phase == phase)
                 for phase in ("thinking", "answer")
@@ -223,7 +222,7 @@ class Hop:
         """Return what becomes of the state."""
         turn = self.turn
         update: dict[str, Any] = {
-            "routing": [step_decision(step) for step in turn.steps[self._known :]],
+            "routing": [step_decision(step) for step in self._new],
             "pending": self._pending(turn),
             "steer": None,
         }
@@ -245,13 +244,14 @@ class Hop:
         if decision is None or turn.done:
             return None
         return PendingDecision(
-            **routing_decision(len(turn.steps), turn.phase, decision),
+            **routing_decision(turn.count, turn.phase, decision),
             candidates=[[text, probability] for text, probability in decision.candidates],
         )
 
     @property
-    def _wrote(self) -> bool:
-        return len(self.turn.steps) > self._known
+    def _new(self) -> list[StepTrace]:
+        """Steps that this node wrote."""
+        return self.turn.fresh[self._known - len(self.turn.earlier) :]
 
     @property
     def _nothing(self) -> str | list[str | dict[str, Any]]:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pydantic import TypeAdapter
-
 from langchain_glimprouter.errors import ConfigurationError, Role
 from langchain_glimprouter.routing.context import Span
 from langchain_glimprouter.routing.entropy import Entropy
@@ -20,7 +18,6 @@ from langchain_glimprouter.routing.thresholds import Decision
 from langchain_glimprouter.routing.trace import (
     Phase,
     StepTokens,
-    StepTrace,
     StopReason,
     ThoughtEnd,
     TurnUsage,
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 _SHARED = "shared"
-_STEPS = TypeAdapter(list[StepTrace])
 
 
 class SavedModel(TypedDict):
@@ -161,9 +157,6 @@ def save_turn(turn: Turn) -> Thought:
         prompt.text == first.text and prompt.token_ids == first.token_ids
         for prompt in prompts.values()
     )
-    known = turn.saved_steps  # steps never change: only new ones are dumped
-    new = turn.steps[len(known) :]
-    turn.saved_steps = [*known, *(step.model_dump(mode="json") for step in new)]
     return Thought(
         version=_VERSION,
         models=_models(pair),
@@ -181,7 +174,7 @@ def save_turn(turn: Turn) -> Thought:
         if pair.shared_vocabulary
         else {role: contexts.written(role) for role in roles},
         spans=list(contexts.spans),
-        steps=turn.saved_steps,
+        steps=[*turn.earlier, *(step.model_dump(mode="json") for step in turn.fresh)],
         text="".join(turn.texts),
         usage=turn.usage.model_dump(),
         since=turn.spending.since.model_dump(),
@@ -246,16 +239,15 @@ def resume_turn(
     turn.contexts.resume(
         {role: _of(thought["token_ids"], role) for role in roles}, thought["spans"]
     )
-    turn.steps = _STEPS.validate_python(thought["steps"])
-    turn.saved_steps = thought["steps"]
-    turn.texts = [thought["text"][step.start : step.end] for step in turn.steps]
+    turn.earlier = thought["steps"]
+    turn.texts = [thought["text"][step["start"] : step["end"]] for step in turn.earlier]
     turn.length = len(thought["text"])
     turn.spending.usage = TurnUsage.model_validate(thought["usage"])
     turn.spending.since = StepTokens.model_validate(thought["since"])
     turn.spending.resume(thought["seconds"], thought["lap"])
     if turn.guard is not None:
-        judged = zip(turn.steps, turn.texts, strict=True)
-        turn.guard.remember(text for step, text in judged if step.ended_by in _JUDGED)
+        judged = zip(turn.earlier, turn.texts, strict=True)
+        turn.guard.remember(text for step, text in judged if step["ended_by"] in _JUDGED)
     turn.phase, turn.author, turn.writer = thought["phase"], thought["author"], thought["writer"]
     turn.done, turn.stalls = thought["done"], thought["stalls"]
     turn.thought_end, turn.stop_reason = thought["thought_end"], thought["stop_reason"]
@@ -285,7 +277,7 @@ def _passage(turn: Turn, thought: Thought) -> Passage:
     passage.scanner.held = saved["held"]
     if passage.markers is not None:
         passage.markers.held = saved["marked"]
-    count = sum(step.phase == turn.phase for step in turn.steps)
+    count = sum(step["phase"] == turn.phase for step in turn.earlier)
     for span in thought["spans"][-count:] if count else ():
         passage.splitter.push(span["text"])  # it may follow code fences over many steps
         passage.splitter.restart()

@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pydantic import TypeAdapter
+
 from langchain_glimprouter.routing.context import Contexts
 from langchain_glimprouter.routing.events import Event, StepFinished, StepStarted, TokenDelta
 from langchain_glimprouter.routing.loop_guard import LoopGuard
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from langchain_glimprouter.errors import Role
     from langchain_glimprouter.routing.options import TurnRequest
     from langchain_glimprouter.routing.pair import EnginePair
+
+STEPS = TypeAdapter(list[StepTrace])
 
 _MOST_STALLS = 3
 
@@ -97,9 +101,9 @@ class Turn:
         step: The step being written, or `None` between steps.
         pending: A decision taken at a hand-off, for the policy to carry out next.
         done: Whether the phase is over.
-        steps: Finished steps.
-        texts: Their texts.
-        saved_steps: Those that were saved already, as plain data.
+        earlier: Steps of before the turn was saved, as plain data.
+        fresh: Steps since then.
+        texts: Texts of all of them.
         writer: Who wrote the last of them.
         thought_end: Why the thought ended; `None` while it goes on, or if there is none.
         stop_reason: Why the turn ended; `None` while it goes on.
@@ -131,9 +135,9 @@ class Turn:
         self.step: OpenStep | None = None
         self.pending: Decision | None = None
         self.done = False
-        self.steps: list[StepTrace] = []
+        self.earlier: list[dict[str, Any]] = []
+        self.fresh: list[StepTrace] = []
         self.texts: list[str] = []
-        self.saved_steps: list[dict[str, Any]] = []
         self.length = 0
         self.writer: Role | None = None
         self.thought_end: ThoughtEnd | None = None
@@ -146,6 +150,19 @@ class Turn:
             self._begin_alone()
         else:
             self._begin(self.phase, options.steps)
+
+    @property
+    def count(self) -> int:
+        """How many steps are finished."""
+        return len(self.texts)
+
+    @property
+    def steps(self) -> list[StepTrace]:
+        """Finished steps."""
+        if self.earlier:  # read once somebody asks: a thought may be saved and resumed often
+            self.fresh[:0] = STEPS.validate_python(self.earlier)
+            self.earlier = []
+        return self.fresh
 
     @property
     def usage(self) -> TurnUsage:
@@ -195,7 +212,7 @@ class Turn:
             self.usage.hand_offs += 1
         self.writer = decision.writer
         self.pending = None
-        self.step = OpenStep(len(self.steps), decision, self.length)
+        self.step = OpenStep(self.count, decision, self.length)
         return StepStarted(self.step.index, self.phase, decision)
 
     def push(self, token: Token) -> Sequence[Event]:
@@ -240,7 +257,7 @@ class Turn:
     @property
     def progress(self) -> tuple[int, int, Decision | None]:
         """Changes whenever a policy's call achieved something."""
-        return self.spending.kept, len(self.steps), self.pending
+        return self.spending.kept, self.count, self.pending
 
     def stall(self) -> None:
         """Take note that a policy's call changed nothing; the third in a row ends the phase."""
@@ -279,7 +296,6 @@ class Turn:
         """Return the record of the turn."""
         if self.steps:
             self.spending.charge(self.steps[-1])
-            self.saved_steps = self.saved_steps[: len(self.steps) - 1]
         return RoutingTrace(
             policy=policy,
             small=self.pair.model("small"),
@@ -392,7 +408,7 @@ class Turn:
             seconds=seconds,
             ended_by=ended_by,
         )
-        self.steps.append(record)
+        self.fresh.append(record)
         self.step = None
         self.passage.splitter.restart()
         self.contexts.close_span(decision.writer)

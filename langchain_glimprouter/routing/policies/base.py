@@ -61,7 +61,7 @@ async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGe
     role = decision.writer
     if turn.step is None:
         turn.pending = decision
-    goal = len(turn.steps) + count
+    goal = turn.count + count
     while True:
         before = turn.progress
         async with aclosing(turn.tokens(role, one_step=count == 1)) as tokens:
@@ -70,7 +70,7 @@ async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGe
                     yield turn.start(decision)
                 for event in turn.push(token):
                     yield event
-                if turn.done or (turn.step is None and len(turn.steps) >= goal):
+                if turn.done or (turn.step is None and turn.count >= goal):
                     return
         if turn.done or turn.progress == before:
             return

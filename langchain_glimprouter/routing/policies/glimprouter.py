@@ -90,7 +90,7 @@ class GlimpRouter:
             return turn.step.decision, 1
         if turn.pending is not None:
             return turn.pending, 1
-        if (first := self.first_n_steps_large - len(turn.steps)) > 0:
+        if (first := self.first_n_steps_large - turn.count) > 0:
             return Decision("large", "first_steps"), first
         return None, 1
 

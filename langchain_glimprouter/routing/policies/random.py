@@ -72,6 +72,6 @@ class Random:
 
     def _draw(self, turn: Turn) -> Decision:
         """Draw by seed, prompt and step, so that a thought resumed elsewhere draws the same."""
-        key = f"{self.seed}:{turn.contexts.prompt_key}:{turn.phase}:{len(turn.steps)}"
+        key = f"{self.seed}:{turn.contexts.prompt_key}:{turn.phase}:{turn.count}"
         large = random.Random(key).random() < self.rate
         return Decision("large" if large else "small", "random")
