@@ -1,22 +1,23 @@
-"""LangChain's own tests of a chat model, over real engines with two vocabularies."""
+"""LangChain's own tests of a chat model, over real engines: the demo pair."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_glimprouter import ChatGlimpRouter, VLLMEngine
 
 
 class TestStandard(ChatModelIntegrationTests):
-    """SmolLM2 and Qwen2.5-Coder-0.5B as a pair."""
+    """Qwen2.5-Coder 0.5B and 1.5B, with tools and structured output."""
 
     @pytest.fixture(autouse=True)
-    def _engines(self, smollm_engine: VLLMEngine, small_engine: VLLMEngine) -> None:
-        self.engines = {"small": smollm_engine, "large": small_engine}
+    def _engines(self, small_engine: VLLMEngine, large_engine: VLLMEngine) -> None:
+        self.engines = {"small": small_engine, "large": large_engine}
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -24,27 +25,35 @@ class TestStandard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {**self.engines, "threshold": 1.5, "max_tokens": 12}
-
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_tool_choice(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
+        # The small model writes what a schema holds: it is quicker, and the harder case.
+        options = {"threshold": 2.0, "answer_by": "small", "temperature": 0.0, "max_tokens": 96}
+        return {**self.engines, **options, "repetition_penalty": 1.2}
 
     @property
     def supports_json_mode(self) -> bool:
-        return False
+        return True
 
     @property
     def returns_usage_metadata(self) -> bool:
         return True
+
+    @property
+    def supported_usage_metadata_details(
+        self,
+    ) -> dict[Literal["invoke", "stream"], list[Any]]:
+        return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
+        model = ChatGlimpRouter(
+            **{**self.chat_model_params, "max_tokens": 8, "max_thinking_tokens": 16}, thinking=True
+        )
+        if not stream:
+            return model.invoke("What is 2 + 3?")
+        full: AIMessageChunk | None = None
+        for chunk in model.stream("What is 2 + 3?"):
+            full = chunk if full is None else full + chunk
+        assert full is not None
+        return full
 
     @property
     def supports_model_override(self) -> bool:
