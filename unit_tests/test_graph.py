@@ -224,6 +224,17 @@ async def test_decisions_stream_as_they_are_taken() -> None:
         assert [part["tokens"] for part in told[1::2]] == [3, 3, 3, 1, 5]
 
 
+async def test_a_decision_is_told_before_its_steps_text_and_its_end_behind_it() -> None:
+    for parts in await stream_of(thinking(router()), {}):
+        order = ""
+        for kind, part in parts:
+            if kind == "custom":
+                order += "[" if part["type"].endswith("decision") else "]"
+            elif part[0].content or part[0].additional_kwargs:
+                order += "."
+        assert order == "[...][...][...][][....]"
+
+
 async def test_usage_is_counted_once() -> None:
     for options in ({}, {"thinks": False}, {"answer_by": "route"}):
         graph = thinking(router(**options))

@@ -81,7 +81,7 @@ class Hop:
         self.message_id = saved["message_id"] if saved else f"{_PREFIX}{uuid.uuid4()}"
         self._tool_format = saved["tool_format"] if saved else None
         self._call_ids = list(saved["call_ids"]) if saved else []
-        self._tell = teller()
+        self._told = teller()
         self._turn: Turn | None = None
         self._known = 0
         self._trace: RoutingTrace | None = None
@@ -134,8 +134,6 @@ class Hop:
             while not turn.done and self._next() == self.node:
                 async with aclosing(Router.advance(turn, policy)) as events:
                     async for event in events:
-                        if self._tell is not None:
-                            self._tell(event)
                         yield event
                 if self.node == "large":
                     break
@@ -165,6 +163,11 @@ class Hop:
             chosen or next(iter(vocabularies.values())), template=None, name=self._tool_format
         )
 
+    def tell(self, event: Event) -> None:
+        """Put an event on the custom stream, on whatever thread the caller is."""
+        if self._told is not None:
+            self._told(event)
+
     # -- in the node's context -----------------------------------------------------------------
 
     def assembler(self) -> Assembler:
@@ -178,7 +181,8 @@ class Hop:
         return assembler
 
     def chunk(self, assembler: Assembler, event: Event) -> ChatGenerationChunk | None:
-        """Return an event's chunk, if it has one."""
+        """Return an event's chunk, if it has one, after the custom stream heard of the event."""
+        self.tell(event)
         return self._marked(assembler.push(event))
 
     def last(self, assembler: Assembler) -> Iterator[ChatGenerationChunk]:

@@ -118,5 +118,5 @@ class Writer(BaseChatModel):
 
     async def _write(self) -> None:
         async with aclosing(self.hop.events()) as events:
-            async for _ in events:
-                pass
+            async for event in events:
+                self.hop.tell(event)
