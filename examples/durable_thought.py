@@ -34,10 +34,9 @@ def main(
     model = ChatGlimpRouter(
         small=small,
         large=large,
-        threshold=1.0,
         chat_template=str(TEMPLATE),
         temperature=0.0,
-        **{"max_thinking_tokens": 200, "max_tokens": 60, **options},
+        **{"threshold": 1.0, "max_thinking_tokens": 200, "max_tokens": 60, **options},
     )
     config: RunnableConfig = {"configurable": {"thread_id": thread}}
     with SqliteSaver.from_conn_string(str(path)) as saver:

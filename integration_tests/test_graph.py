@@ -1,0 +1,207 @@
+"""The thought as a graph, on real engines: killed, gone on with, steered, timed.
+
+One model in both roles, in float32: what a model writes behind a context must not depend on how it
+read that context, token by token or all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import NodeTimeoutError
+from langgraph.graph import START, MessagesState, StateGraph
+
+from examples import durable_thought, graph_node, human_approval
+from integration_tests.processes import engine_processes, left_over
+from langchain_glimprouter import (
+    ChatGlimpRouter,
+    VLLMEngine,
+    create_glimprouter,
+    glimprouter_node,
+    trace_of,
+)
+from langchain_glimprouter.engines.runtime import get_runtime
+
+ROOT = Path(durable_thought.__file__).parents[1]
+ENGINE: dict[str, Any] = {
+    "dtype": "float32",
+    "max_model_len": 4096,
+    "kv_cache_memory_bytes": 1 << 28,
+}
+THOUGHT: dict[str, Any] = {  # short steps, of which about every second one is handed over
+    "threshold": 0.7,
+    "max_step_tokens": 16,
+    "max_thinking_tokens": 160,
+    "max_tokens": 24,
+    "loop_guard": False,
+}
+CHILD = f"""
+    import sys
+    from examples import durable_thought
+    from langchain_glimprouter import VLLMEngine
+
+    if __name__ == "__main__":
+        with VLLMEngine(sys.argv[1], **{ENGINE!r}) as engine:
+            durable_thought.main(engine, engine, sys.argv[2], **{THOUGHT!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def child(
+    smollm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that begins a thought; it starts while this one's own engine does."""
+    folder = tmp_path_factory.mktemp("durable")
+    script = folder / "child.py"
+    script.write_text(textwrap.dedent(CHILD), encoding="utf-8")
+    path = folder / "thought.sqlite"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(smollm), str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    yield process, path
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def engine(child: object, smollm: Path) -> Iterator[VLLMEngine]:
+    """The smallest model, in float32."""
+    del child  # goes first
+    with VLLMEngine(str(smollm), **ENGINE) as engine:
+        yield engine
+
+
+def steps_in(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^step (\d+):", text, re.MULTILINE)]
+
+
+def test_a_thought_outlives_its_process(
+    child: tuple[subprocess.Popen[str], Path],
+    engine: VLLMEngine,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Killed in mid-thought, it goes on elsewhere, and ends as if nothing had been."""
+    process, path = child
+    assert process.stdout is not None
+    begun: list[int] = []
+    for line in process.stdout:
+        begun += steps_in(line)
+        if len(begun) >= 4:
+            break
+    engines = engine_processes(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    assert not left_over(engines, 20)
+    assert begun == list(range(len(begun)))
+
+    text = durable_thought.main(engine, engine, path, **THOUGHT)
+    printed = capsys.readouterr().out
+    found = re.match(r"going on behind step (\d+)", printed)
+    assert found is not None
+    kept = int(found[1])
+    assert 0 < kept <= len(begun) + 1  # the last hand-off; at most what it had no time to tell
+    went_on = steps_in(printed)
+    assert went_on == list(range(kept, went_on[-1] + 1))  # no finished step was written again
+    assert len(went_on) > 1
+
+    whole = durable_thought.main(engine, engine, tmp_path / "whole.sqlite", **THOUGHT)
+    assert text == whole
+    assert steps_in(capsys.readouterr().out) == list(range(went_on[-1] + 1))
+
+
+def chat(engine: VLLMEngine, template: Path, **options: Any) -> ChatGlimpRouter:
+    return ChatGlimpRouter(
+        small=engine,
+        large=engine,
+        chat_template=str(template),
+        temperature=0.0,
+        **{**THOUGHT, **options},
+    )
+
+
+def test_checkpoints_cost_next_to_nothing(
+    engine: VLLMEngine, thinking_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same turn, plain and as a graph with a checkpoint at every hand-off."""
+    model = chat(engine, thinking_template)
+    graph = create_glimprouter(model).compile(checkpointer=InMemorySaver())
+    question = HumanMessage("How many days are seven weeks and three days?")
+    plain = model.invoke([question])  # also fills the prefix cache
+    times: dict[str, list[float]] = {"plain": [], "graph": []}
+    for index in range(2):
+        began = time.perf_counter()
+        model.invoke([question])
+        times["plain"].append(time.perf_counter() - began)
+        config: Any = {"configurable": {"thread_id": str(index)}}
+        began = time.perf_counter()
+        message = graph.invoke({"messages": [question]}, config)["messages"][-1]
+        times["graph"].append(time.perf_counter() - began)
+        assert message.content == plain.content
+        assert message.additional_kwargs == plain.additional_kwargs
+        assert message.usage_metadata == plain.usage_metadata
+    trace = trace_of(plain)
+    assert trace is not None
+    ratio = min(times["graph"]) / min(times["plain"])
+    with capsys.disabled():
+        print(f"\ngraph / plain = {ratio:.3f} ({trace.usage.hand_offs} hand-offs, {times})")
+    assert trace.usage.hand_offs >= 3
+    assert ratio <= 1.05
+
+
+async def test_after_a_nodes_timeout_no_request_runs(
+    engine: VLLMEngine, thinking_template: Path
+) -> None:
+    node = glimprouter_node(chat(engine, thinking_template, max_thinking_tokens=2000))
+    builder: Any = StateGraph(MessagesState)
+    graph = builder.add_node("think", node, timeout=1.5).add_edge(START, "think").compile()
+    with pytest.raises(NodeTimeoutError):
+        await graph.ainvoke({"messages": [HumanMessage("Tell me of the sea.")]})
+    for _ in range(50):
+        with suppress(asyncio.TimeoutError):
+            if await get_runtime().bridge(engine.running_requests()) == 0:
+                return
+        await asyncio.sleep(0.1)
+    pytest.fail("a request still runs")
+
+
+def test_graph_node(engine: VLLMEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = graph_node.main(engine, engine, max_thinking_tokens=48, max_tokens=16)
+    printed = capsys.readouterr().out
+    assert answer in printed
+    assert "[small, H=" in printed
+
+
+def test_human_approval(engine: VLLMEngine) -> None:
+    seen: list[dict[str, Any]] = []
+    wishes = iter(["small", ""])
+
+    def decide(pending: dict[str, Any], text: str) -> str:
+        assert isinstance(text, str)
+        seen.append(pending)
+        return next(wishes, "answer")
+
+    options = {**THOUGHT, "max_thinking_tokens": 80}
+    human_approval.main(engine, engine, decide, **options)
+    assert len(seen) >= 2
+    assert all(one["entropy"] > one["threshold"] == 0.7 for one in seen)
+    assert all(one["candidates"] and one["writer"] == "large" for one in seen)
