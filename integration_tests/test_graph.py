@@ -72,7 +72,6 @@ def child(
     process = subprocess.Popen(
         [sys.executable, str(script), str(smollm), str(path)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
@@ -262,6 +263,19 @@ async def test_events_and_traces_see_each_writers_turn() -> None:
     assert all(event["metadata"]["ls_provider"] == "glimprouter" for event in starts)
     assert all("mine" in event["tags"] for event in starts)
     assert all(event["metadata"]["team"] == "maths" for event in starts)
+
+
+async def test_event_streams_of_version_3_repeat_nothing() -> None:
+    graph = thinking(router())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a beta
+        run = await graph.astream_events(QUESTION, thread(), version="v3")
+        texts, thoughts = [], []
+        async for message in run.messages:
+            texts.append(str(await message.text))
+            thoughts.append(str(await message.reasoning))
+    assert "".join(texts) == ANSWER
+    assert "".join(thoughts) == THOUGHT
 
 
 def test_a_global_cache_does_not_mix_up_super_steps() -> None:

@@ -80,14 +80,14 @@ def _node(
         config = merge_configs(bound, config)
         hop = Hop(model, keywords, node, state, config)
         if get_runtime().run(hop.begin()):
-            Writer.of(hop).invoke(hop.messages, config)
+            hop.said(Writer.of(hop).invoke(hop.messages, config))
         return hop.update()
 
     async def awrite(state: NodeInput, config: RunnableConfig) -> dict[str, Any]:
         config = merge_configs(bound, config)
         hop = Hop(model, keywords, node, state, config)
         if await get_runtime().bridge(hop.begin()):
-            await Writer.of(hop).ainvoke(hop.messages, config)
+            hop.said(await Writer.of(hop).ainvoke(hop.messages, config))
         return hop.update()
 
     return RunnableLambda(write, awrite, name=node)

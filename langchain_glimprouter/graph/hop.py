@@ -204,6 +204,10 @@ class Hop:
         assert end is not None
         yield end
 
+    def said(self, message: AIMessage) -> None:
+        """Take note under which id the node's text streamed: `stream_events` v3 gives its own."""
+        self.message_id = message.id or self.message_id
+
     def message(self) -> AIMessage:
         """Return the turn's whole message, or what this node wrote while it goes on."""
         assembler = self.model.assembler(self.keywords, self.call)
