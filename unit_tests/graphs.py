@@ -10,7 +10,21 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_glimprouter import create_glimprouter
+from langchain_glimprouter.engines.scripted_vocabulary import ScriptedVocabulary, _Table
 from unit_tests.models import router
+
+_LASTING = _Table()
+for _code in range(1024):
+    _LASTING.id(chr(_code))
+
+
+class Lasting(ScriptedVocabulary):
+    """Characters that have the same ids in every process."""
+
+    def __init__(self) -> None:
+        super().__init__("characters", opens_thought=True)
+        self._table = _LASTING
+
 
 QUESTION: Any = {"messages": [HumanMessage("What is 3 + 4?", id="q")]}
 
