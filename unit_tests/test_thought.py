@@ -22,13 +22,9 @@ from langchain_glimprouter.routing.options import TurnRequest
 from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
 from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import Router
+from langchain_glimprouter.routing.saving import load_decision, save_decision, save_turn
 from langchain_glimprouter.routing.steps import BlankLines
-from langchain_glimprouter.routing.thought import (
-    Thought,
-    load_decision,
-    save_decision,
-    save_turn,
-)
+from langchain_glimprouter.routing.thought import Thought
 from langchain_glimprouter.routing.thresholds import Decision, Fixed
 from langchain_glimprouter.routing.trace import RoutingTrace
 from langchain_glimprouter.routing.turn import Turn

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_glimprouter.chat_models import configured
 from langchain_glimprouter.errors import TurnTimeoutError
+from langchain_glimprouter.graph.chunks import bare, rename_calls
 from langchain_glimprouter.graph.context import run_context, steered
 from langchain_glimprouter.graph.state import (
     PendingDecision,
@@ -24,7 +25,7 @@ from langchain_glimprouter.graph.state import (
 from langchain_glimprouter.messages.tool_format import find_format
 from langchain_glimprouter.routing.events import TokenDelta, TurnFinished
 from langchain_glimprouter.routing.router import Router
-from langchain_glimprouter.routing.thought import save_turn
+from langchain_glimprouter.routing.saving import save_turn
 from langchain_glimprouter.running import teller
 from langchain_glimprouter.visible import routing_decision, step_decision
 
@@ -176,7 +177,7 @@ class Hop:
         turn = self.turn
         if turn.phase == "answer" and turn.writer is not None:
             thought = sum(step.phase == "thinking" for step in turn.steps)
-            text = "".join(turn.texts[thought:])
+            text = "".join(turn.log.texts[thought:])
             assembler.push(TokenDelta(turn.count, "answer", turn.writer, text))
         return assembler
 
@@ -192,7 +193,7 @@ class Hop:
             end = self._marked(assembler.push(TurnFinished(trace)))
             assert end is not None
             if not self._over:  # text that was held back belongs here, the rest does not
-                end.message = _bare(end.message)
+                end.message = bare(end.message)
             yield end
             return
         message = AIMessageChunk(content=self._nothing, chunk_position="last")
@@ -213,11 +214,13 @@ class Hop:
         assembler = self.model.assembler(self.keywords, self.call)
         if self._trace is not None and self._over:
             message = assembler.message(self._trace)
-            _rename_calls(message, self._call_ids)
+            rename_calls(message, self._call_ids)
         else:
             new = self._new
             text = {
-                phase: "".join(self.turn.texts[step.index] for step in new if step.phase == phase)
+                phase: "".join(
+                    self.turn.log.texts[step.index] for step in new if step.phase == phase
+                )
                 for phase in ("thinking", "answer")
             }
             message = AIMessage(
@@ -259,7 +262,7 @@ class Hop:
     @property
     def _new(self) -> list[StepTrace]:
         """Steps that this node wrote."""
-        return self.turn.fresh[self._known - len(self.turn.earlier) :]
+        return self.turn.log.since(self._known)
 
     @property
     def _nothing(self) -> str | list[str | dict[str, Any]]:
@@ -292,30 +295,3 @@ async def _deadline(timeout: float | None, spent: float) -> AsyncIterator[None]:
             f"max_thinking_tokens"
         )
         raise TurnTimeoutError(msg) from error
-
-
-def _bare(message: Any) -> AIMessageChunk:
-    """Return a last chunk without what only the whole message's last chunk may say."""
-    kept = {
-        name: value for name, value in message.response_metadata.items() if name == "output_version"
-    }
-    bare: AIMessageChunk = message.model_copy(
-        update={"response_metadata": kept, "usage_metadata": None}
-    )
-    return bare
-
-
-def _rename_calls(message: AIMessage, ids: list[str]) -> None:
-    """Give tool calls the ids under which they were streamed."""
-    calls: list[Any] = [*message.tool_calls, *message.invalid_tool_calls]
-    if len(ids) != len(calls) or (message.tool_calls and message.invalid_tool_calls):
-        return
-    blocks = [
-        block
-        for block in message.content
-        if isinstance(block, dict) and block.get("type") in ("tool_call", "invalid_tool_call")
-    ]
-    for index, identifier in enumerate(ids):
-        calls[index]["id"] = identifier
-        if len(blocks) == len(ids):
-            blocks[index]["id"] = identifier

@@ -11,7 +11,7 @@ from langchain_glimprouter.routing.events import TurnFinished
 from langchain_glimprouter.routing.pair import EnginePair, naming
 from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
 from langchain_glimprouter.routing.policies.single import Always
-from langchain_glimprouter.routing.thought import resume_turn
+from langchain_glimprouter.routing.saving import resume_turn
 from langchain_glimprouter.routing.turn import Turn
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Router:
         return turn
 
     async def resume(self, thought: Thought, options: TurnOptions, policy: Policy) -> Turn:
-        """Go on with a turn that was saved; see `thought.resume_turn`.
+        """Go on with a turn that was saved; see `resume_turn`.
 
         A decision that waits is judged again if the policy's threshold is another one now.
 

@@ -41,6 +41,30 @@ ThoughtEnd = Literal[
 StepEnd = Literal["delimiter", "length", "end_of_text", "closed", "stop", "budget", "interrupted"]
 """Why a step ended. `length`: at `max_step_tokens`; `budget`: the phase's tokens ran out."""
 
+PhaseEnd = Literal[
+    "closed",
+    "end_of_text",
+    "stop",
+    "max_thinking_tokens",
+    "max_tokens",
+    "context_window",
+    "loop",
+    "steered",
+]
+"""Why a phase ended: one of `ThoughtEnd` or of `StopReason`."""
+
+STEP_ENDS: dict[PhaseEnd, StepEnd] = {
+    "closed": "closed",
+    "end_of_text": "end_of_text",
+    "stop": "stop",
+    "max_thinking_tokens": "budget",
+    "max_tokens": "budget",
+    "context_window": "budget",
+    "loop": "delimiter",
+    "steered": "interrupted",
+}
+"""What that means for the step that was being written."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")

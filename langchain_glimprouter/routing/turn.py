@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, cast
 
 from langchain_glimprouter.routing.context import Contexts
 from langchain_glimprouter.routing.events import Event, StepFinished, StepStarted, TokenDelta
+from langchain_glimprouter.routing.log import OpenStep, StepLog
 from langchain_glimprouter.routing.loop_guard import LoopGuard
 from langchain_glimprouter.routing.opening import ThoughtOpening
 from langchain_glimprouter.routing.passage import Passage
@@ -19,7 +18,9 @@ from langchain_glimprouter.routing.steps import Steps, Whole
 from langchain_glimprouter.routing.thresholds import Decision
 from langchain_glimprouter.routing.tokens import Asking, Token, read_tokens
 from langchain_glimprouter.routing.trace import (
+    STEP_ENDS,
     Phase,
+    PhaseEnd,
     ProbeTrace,
     RoutingTrace,
     StepEnd,
@@ -37,46 +38,9 @@ if TYPE_CHECKING:
     from langchain_glimprouter.routing.options import TurnRequest
     from langchain_glimprouter.routing.pair import EnginePair
 
-STEPS = TypeAdapter(list[StepTrace])
-
 _MOST_STALLS = 3
 
-_PhaseEnd = Literal[
-    "closed",
-    "end_of_text",
-    "stop",
-    "max_thinking_tokens",
-    "max_tokens",
-    "context_window",
-    "loop",
-    "steered",
-]
-
-_STEP_ENDS: dict[_PhaseEnd, StepEnd] = {
-    "closed": "closed",
-    "end_of_text": "end_of_text",
-    "stop": "stop",
-    "max_thinking_tokens": "budget",
-    "max_tokens": "budget",
-    "context_window": "budget",
-    "loop": "delimiter",
-    "steered": "interrupted",
-}
-
-__all__ = ["OpenStep", "Token", "Turn"]
-
-
-class OpenStep:
-    """The step being written."""
-
-    __slots__ = ("decision", "index", "parts", "start", "tokens")
-
-    def __init__(self, index: int, decision: Decision, start: int) -> None:
-        self.index = index
-        self.decision = decision
-        self.start = start
-        self.tokens = 0
-        self.parts: list[str] = []
+__all__ = ["Token", "Turn"]
 
 
 class Turn:
@@ -101,9 +65,7 @@ class Turn:
         step: The step being written, or `None` between steps.
         pending: A decision taken at a hand-off, for the policy to carry out next.
         done: Whether the phase is over.
-        earlier: Steps of before the turn was saved, as plain data.
-        fresh: Steps since then.
-        texts: Texts of all of them.
+        log: The finished steps.
         writer: Who wrote the last of them.
         thought_end: Why the thought ended; `None` while it goes on, or if there is none.
         stop_reason: Why the turn ended; `None` while it goes on.
@@ -135,10 +97,7 @@ class Turn:
         self.step: OpenStep | None = None
         self.pending: Decision | None = None
         self.done = False
-        self.earlier: list[dict[str, Any]] = []
-        self.fresh: list[StepTrace] = []
-        self.texts: list[str] = []
-        self.length = 0
+        self.log = StepLog()
         self.writer: Role | None = None
         self.thought_end: ThoughtEnd | None = None
         self.stop_reason: StopReason | None = None
@@ -154,15 +113,12 @@ class Turn:
     @property
     def count(self) -> int:
         """How many steps are finished."""
-        return len(self.texts)
+        return len(self.log)
 
     @property
     def steps(self) -> list[StepTrace]:
         """Finished steps."""
-        if self.earlier:  # read once somebody asks: a thought may be saved and resumed often
-            self.fresh[:0] = STEPS.validate_python(self.earlier)
-            self.earlier = []
-        return self.fresh
+        return self.log.steps
 
     @property
     def usage(self) -> TurnUsage:
@@ -212,7 +168,7 @@ class Turn:
             self.usage.hand_offs += 1
         self.writer = decision.writer
         self.pending = None
-        self.step = OpenStep(self.count, decision, self.length)
+        self.step = OpenStep(len(self.log), decision, self.log.length)
         return StepStarted(self.step.index, self.phase, decision)
 
     def push(self, token: Token) -> Sequence[Event]:
@@ -257,7 +213,7 @@ class Turn:
     @property
     def progress(self) -> tuple[int, int, Decision | None]:
         """Changes whenever a policy's call achieved something."""
-        return self.spending.kept, self.count, self.pending
+        return self.spending.kept, len(self.log), self.pending
 
     def stall(self) -> None:
         """Take note that a policy's call changed nothing; the third in a row ends the phase."""
@@ -276,7 +232,8 @@ class Turn:
         carried = self.passage.scanner.after
         if self.thought_end != "closed":
             self.forced_close = True
-            newline = "" if not self.texts or self.texts[-1].endswith("\n") else "\n"
+            texts = self.log.texts
+            newline = "" if not texts or texts[-1].endswith("\n") else "\n"
             self.contexts.insert(f"{newline}{options.think_tags[1]}\n\n")
         if options.constraint is not None:
             carried = ""  # the grammar begins behind it
@@ -300,7 +257,7 @@ class Turn:
             policy=policy,
             small=self.pair.model("small"),
             large=self.pair.model("large"),
-            text="".join(self.texts),
+            text=self.log.text,
             steps=self.steps,
             usage=self.usage,
             prompt_tokens=self.contexts.prompt_tokens,
@@ -364,21 +321,21 @@ class Turn:
         if not shown:
             return []
         step.parts.append(shown)
-        self.length += len(shown)
+        self.log.length += len(shown)
         return [TokenDelta(step.index, self.phase, step.decision.writer, shown)]
 
-    def end_late(self, reason: _PhaseEnd) -> None:
+    def end_late(self, reason: PhaseEnd) -> None:
         """End the phase where no policy listens; `settle` tells it."""
         self._late += self._end_phase(reason)
 
-    def _end_phase(self, reason: _PhaseEnd) -> list[Event]:
+    def _end_phase(self, reason: PhaseEnd) -> list[Event]:
         events: list[Event] = []
         if self.step is not None:
             if self.passage.scanner.found is None:
                 events += self._show("", last=True)
             if self.passage.scanner.found is not None and reason == "end_of_text":
                 reason = "closed" if self.phase == "thinking" else "stop"
-            events += self._finish(_STEP_ENDS[reason], guarded=False)
+            events += self._finish(STEP_ENDS[reason], guarded=False)
         self.done = True
         if self.phase == "thinking":
             self.thought_end = cast("ThoughtEnd", reason)
@@ -392,7 +349,6 @@ class Turn:
         assert step is not None
         decision = step.decision
         text = "".join(step.parts)
-        self.texts.append(text)
         tokens, seconds = self.spending.step(
             decision.writer, self.phase, step.tokens, routed=decision.reason != "answer"
         )
@@ -400,7 +356,7 @@ class Turn:
             index=step.index,
             phase=self.phase,
             start=step.start,
-            end=self.length,
+            end=self.log.length,
             writer=decision.writer,
             reason=decision.reason,
             probe=ProbeTrace.of(decision),
@@ -408,7 +364,7 @@ class Turn:
             seconds=seconds,
             ended_by=ended_by,
         )
-        self.fresh.append(record)
+        self.log.add(record, text)
         self.step = None
         self.passage.splitter.restart()
         self.contexts.close_span(decision.writer)
