@@ -110,13 +110,11 @@ class ChatGlimpRouter(Introspection):
     def _run(
         self, call: Call, conversation: Sequence[Mapping[str, Any]]
     ) -> Callable[[], AsyncGenerator[Event]]:
-        """Return what makes the event stream of a call; called in the caller's context."""
-        tell = teller()
+        """Return what makes the event stream of a call."""
         return lambda: run_turn(
             self.router,
             call,
             lambda: self.turn_request(call, conversation),
-            tell=tell,
             on_trace=self.on_trace,
         )
 
@@ -146,9 +144,10 @@ class ChatGlimpRouter(Introspection):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, conversation = self.settle(messages, {**kwargs, "stop": stop})
-        assembler = self.assembler(kwargs, call)
+        assembler, tell = self.assembler(kwargs, call), teller()
         with closing(get_runtime().iterate(self._run(call, conversation))) as events:
             for event in events:
+                tell(event)
                 if (chunk := assembler.push(event)) is not None:
                     if run_manager is not None:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -162,10 +161,11 @@ class ChatGlimpRouter(Introspection):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, conversation = self.settle(messages, {**kwargs, "stop": stop})
-        assembler = self.assembler(kwargs, call)
+        assembler, tell = self.assembler(kwargs, call), teller()
         turn = get_runtime().aiterate(self._run(call, conversation))
         async with aclosing(turn) as events:
             async for event in events:
+                tell(event)
                 if (chunk := assembler.push(event)) is not None:
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -181,7 +181,7 @@ class ChatGlimpRouter(Introspection):
         del run_manager
         call, conversation = self.settle(messages, {**kwargs, "stop": stop})
         make = self._run(call, conversation)
-        return get_runtime().run(_finish(make, self.assembler(kwargs, call)))
+        return get_runtime().run(_finish(make, self.assembler(kwargs, call), teller()))
 
     async def _agenerate(
         self,
@@ -193,7 +193,7 @@ class ChatGlimpRouter(Introspection):
         del run_manager
         call, conversation = self.settle(messages, {**kwargs, "stop": stop})
         make = self._run(call, conversation)
-        return await get_runtime().bridge(_finish(make, self.assembler(kwargs, call)))
+        return await get_runtime().bridge(_finish(make, self.assembler(kwargs, call), teller()))
 
     def invoke(
         self,
@@ -335,10 +335,13 @@ class ChatGlimpRouter(Introspection):
         await self.aclose()
 
 
-async def _finish(make: Callable[[], AsyncGenerator[Event]], assembler: Assembler) -> ChatResult:
+async def _finish(
+    make: Callable[[], AsyncGenerator[Event]], assembler: Assembler, tell: Callable[[Event], None]
+) -> ChatResult:
     message: AIMessage | None = None
     async with aclosing(make()) as events:
         async for event in events:
+            tell(event)
             if isinstance(event, TurnFinished):
                 message = assembler.message(event.trace)
     assert message is not None

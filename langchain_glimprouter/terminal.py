@@ -29,12 +29,14 @@ _ENDS = {
     "loop": "the text went round in circles",
     "error": "an engine failed",
     "cancelled": "it was cancelled",
+    "steered": "somebody stopped it",
 }
 _FORCED = {
     "max_thinking_tokens": "the thinking budget ran out",
     "context_window": "the context window is full",
     "loop": "the thought went round in circles",
     "end_of_text": "a model ended its text inside the thought",
+    "steered": "somebody asked for the answer",
 }
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_glimprouter.chat_models import configured
-from langchain_glimprouter.errors import TurnTimeoutError
 from langchain_glimprouter.graph.chunks import bare, rename_calls
 from langchain_glimprouter.graph.context import run_context, steered
 from langchain_glimprouter.graph.state import (
@@ -26,11 +24,11 @@ from langchain_glimprouter.messages.tool_format import find_format
 from langchain_glimprouter.routing.events import TokenDelta, TurnFinished
 from langchain_glimprouter.routing.router import Router
 from langchain_glimprouter.routing.saving import save_turn
-from langchain_glimprouter.running import teller
+from langchain_glimprouter.running import deadline, teller
 from langchain_glimprouter.visible import routing_decision, step_decision
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from langchain_core.runnables import RunnableConfig
 
@@ -103,7 +101,7 @@ class Hop:
             TurnTimeoutError: If rendering and starting takes longer than the call's `timeout`.
         """
         model, call, saved = self.model, self.call, self.saved
-        async with _deadline(call.timeout, saved["thought"]["seconds"] if saved else 0.0):
+        async with deadline(call.timeout, saved["thought"]["seconds"] if saved else 0.0):
             if saved is None:
                 request = await model.turn_request(call, self._conversation)
                 turn = await model.router.open(request, call.policy)
@@ -131,7 +129,7 @@ class Hop:
             TurnTimeoutError: If the turn takes longer than the call's `timeout`.
         """
         turn, policy = self.turn, self.call.policy
-        async with _deadline(self.call.timeout, turn.spending.seconds):
+        async with deadline(self.call.timeout, turn.spending.seconds):
             while not turn.done and self._next() == self.node:
                 async with aclosing(Router.advance(turn, policy)) as events:
                     async for event in events:
@@ -166,8 +164,7 @@ class Hop:
 
     def tell(self, event: Event) -> None:
         """Put an event on the custom stream, on whatever thread the caller is."""
-        if self._told is not None:
-            self._told(event)
+        self._told(event)
 
     # -- in the node's context -----------------------------------------------------------------
 
@@ -277,21 +274,3 @@ class Hop:
                 calls = chunk.message.tool_call_chunks
                 self._call_ids += [call["id"] for call in calls if call["id"]]
         return chunk
-
-
-@asynccontextmanager
-async def _deadline(timeout: float | None, spent: float) -> AsyncIterator[None]:
-    """Raise a turn's own error once its time is over, of which some is spent already."""
-    clock = asyncio.timeout(None if timeout is None else timeout - spent)
-    try:
-        async with clock:
-            yield
-    except (TimeoutError, GeneratorExit) as error:
-        # The clock may also strike while the turn waits for its reader, who then closes it.
-        if timeout is None or not clock.expired():
-            raise
-        msg = (
-            f"the turn took longer than timeout={timeout:g} s; raise timeout, or lower "
-            f"max_thinking_tokens"
-        )
-        raise TurnTimeoutError(msg) from error
