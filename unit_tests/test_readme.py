@@ -49,6 +49,14 @@ def test_tools_and_agents_run() -> None:
     assert [message.type for message in state["messages"]] == ["human", "ai", "tool", "ai"]
 
 
+def test_graphs_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"model": model()}
+    for block in blocks("LangGraph"):
+        exec(block, names)
+    assert "'entropy': 2.0" in capsys.readouterr().out
+    assert names["part"]
+
+
 @pytest.mark.parametrize("heading", ["Streaming the routing"])
 def test_other_sections_run(heading: str) -> None:
     chat = model()
