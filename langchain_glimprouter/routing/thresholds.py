@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from langchain_glimprouter.errors import ConfigurationError, Role
@@ -42,9 +43,19 @@ class Threshold(Protocol):
 
         Args:
             entropy: The probe.
-            usage: What this turn has used so far.
+            usage: What this turn has used so far, and by which models; see `model_pair`.
         """
         ...
+
+
+def model_pair(usage: TurnUsage) -> tuple[str, str]:
+    """Return the names of the small and the large model, without the folders they lie in."""
+    return base_name(usage.small.model), base_name(usage.large.model)
+
+
+def base_name(model: str) -> str:
+    """Return a model's name without the folders it happens to lie in."""
+    return PurePath(model).name
 
 
 @dataclass(frozen=True, slots=True)
