@@ -53,7 +53,8 @@ def _form(form: Mapping[str, Any], question: str) -> str:
         case "or":
             return _form(form["elements"][0], question)
         case "json_schema":
-            return json.dumps(instance(form["json_schema"], question))
+            schema = form["json_schema"]
+            return json.dumps(instance(schema if "properties" in schema else JOKE, question))
         case _:
             tag = form["tags"][0]
             return f"{tag['begin']}{_form(tag['content'], question)}{tag['end']}"

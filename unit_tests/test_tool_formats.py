@@ -184,7 +184,9 @@ def test_grammars() -> None:
     assert [part["type"] for part in either["elements"]] == ["tags_with_separator", "json_schema"]
     assert form(settle_tools([ADD], strict=True))["type"] == "triggered_tags"
     only = hermes.constraint(settle_tools([], response_format={"type": "json_object"}))
-    assert only == {"json_object": True}
+    assert json.loads((only or {})["structural_tag"])["format"]["json_schema"] == {"type": "object"}
+    dated = {"title": "D", "type": "object", "properties": {"on": {"format": "date"}}}
+    assert hermes.constraint(settle_tools([], response_format=dated)) == {"json": dated}
 
 
 def test_choices() -> None:

@@ -79,7 +79,7 @@ async def stream(
         translated = translate(error, llm, model)
         if translated is error:
             raise
-        if request.constraint is not None and isinstance(error, ValueError):
+        if request.constraint is not None and _refused(error):
             raise unenforceable(model, error) from error
         raise translated from error
     finally:
@@ -114,6 +114,13 @@ def sampling_params(request: GenerationRequest, defaults: Mapping[str, Any]) -> 
             StructuredOutputsParams(**request.constraint) if request.constraint else None
         ),
     )
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the request is to blame, and not the engine."""
+    from vllm.exceptions import VLLMClientError
+
+    return isinstance(error, VLLMClientError | ValueError)
 
 
 def unenforceable(model: str, error: object) -> ConfigurationError:
@@ -163,7 +170,6 @@ def dead(model: str) -> EngineDeadError:
 
 def translate(error: Exception, llm: AsyncLLM, model: str) -> Exception:
     """Return our error for one of vLLM's."""
-    from vllm.exceptions import VLLMClientError
     from vllm.v1.engine.exceptions import EngineDeadError as VLLMDeadError
     from vllm.v1.engine.exceptions import EngineGenerateError
 
@@ -174,6 +180,6 @@ def translate(error: Exception, llm: AsyncLLM, model: str) -> Exception:
     reason: BaseException = error
     if isinstance(error, EngineGenerateError) and error.__cause__ is not None:
         reason = error.__cause__
-    verb = "refused" if isinstance(error, VLLMClientError | ValueError) else "failed at"
+    verb = "refused" if _refused(error) else "failed at"
     text = str(reason) or type(reason).__name__
     return EngineRequestError(f"The engine of {model!r} {verb} a request: {text}", model=model)

@@ -14,6 +14,7 @@ from langchain_glimprouter.messages.tool_format import (
     Reading,
     answer_schema,
     call_id,
+    json_form,
     settle_call,
 )
 from langchain_glimprouter.routing.scanner import Scanner
@@ -50,8 +51,7 @@ class Hermes:
         if use.schema is not None:
             if not use.shown:
                 return answer_schema(use.schema)
-            content = {"type": "json_schema", "json_schema": use.schema or {"type": "object"}}
-            return _tag({"type": "or", "elements": [calls, content]})
+            return _tag({"type": "or", "elements": [calls, json_form(use.schema)]})
         if use.strict:
             free = {
                 "type": "triggered_tags",
@@ -110,10 +110,7 @@ def _calls(use: ToolUse) -> dict[str, Any]:
         {
             "type": "tag",
             "begin": f'{START}\n{{"name": {json.dumps(tool["function"]["name"])}, "arguments": ',
-            "content": {
-                "type": "json_schema",
-                "json_schema": tool["function"].get("parameters") or _NO_PARAMETERS,
-            },
+            "content": json_form(tool["function"].get("parameters") or _NO_PARAMETERS),
             "end": f"}}\n{END}",
         }
         for tool in use.callable_tools

@@ -33,6 +33,22 @@ _SIGNS = (  # in this order: the first whose sign stands in the chat template
     ("<|python_tag|>", "llama3_json"),
 )
 
+_MOST_BLANKS = 8  # in a row: enough for pretty JSON three levels deep
+_FOR_OTHERS = frozenset(  # what xgrammar does not know, or only in some company
+    (
+        "contains",
+        "format",
+        "maxContains",
+        "minContains",
+        "multipleOf",
+        "pattern",
+        "patternProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "uniqueItems",
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CallDelta:
@@ -153,7 +169,30 @@ def parser_name(template: str) -> str | None:
 
 def answer_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the grammar of an answer that is JSON of a schema; `{}` is any object."""
-    return {"json": dict(schema)} if schema else {"json_object": True}
+    if _FOR_OTHERS & _keywords(schema):
+        return {"json": dict(schema)}  # vLLM then chooses a back end that knows them
+    return {"structural_tag": json.dumps({"type": "structural_tag", "format": json_form(schema)})}
+
+
+def json_form(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON of a schema as a format of xgrammar's structural tags.
+
+    White space is limited: where any amount is allowed, small models write little else.
+    """
+    return {
+        "type": "json_schema",
+        "json_schema": dict(schema) or {"type": "object"},
+        "max_whitespace_cnt": _MOST_BLANKS,
+    }
+
+
+def _keywords(schema: Any) -> frozenset[str]:
+    """Return all keys that stand anywhere in a schema."""
+    if isinstance(schema, Mapping):
+        return frozenset(schema).union(*map(_keywords, schema.values()))
+    if isinstance(schema, list | tuple):
+        return frozenset().union(*map(_keywords, schema))
+    return frozenset()
 
 
 def call_id() -> str:

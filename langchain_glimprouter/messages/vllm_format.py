@@ -131,7 +131,9 @@ class VLLMFormat:
         choice: Any = use.choice if tools else None
         if tools and use.name is not None:
             choice = {"type": "function", "function": {"name": use.name}}
-        schema = None if use.schema is None else answer_schema(use.schema)
+        schema: Any = None
+        if use.schema is not None:
+            schema = {"json": dict(use.schema)} if use.schema else {"json_object": True}
         return ChatCompletionRequest(
             messages=[{"role": "user", "content": ""}],
             tools=tools or None,
