@@ -142,7 +142,7 @@ def test_checkpoints_cost_next_to_nothing(
     engine: VLLMEngine, thinking_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same turn, plain and as a graph with a checkpoint at every hand-off."""
-    model = chat(engine, thinking_template)
+    model = chat(engine, thinking_template, policy="random(0.5)", seed=5)  # sure to hand over
     graph = create_glimprouter(model).compile(checkpointer=InMemorySaver())
     question = HumanMessage("How many days are seven weeks and three days?")
     plain = model.invoke([question])  # also fills the prefix cache
@@ -187,7 +187,7 @@ def test_graph_node(engine: VLLMEngine, capsys: pytest.CaptureFixture[str]) -> N
     answer = graph_node.main(engine, engine, max_thinking_tokens=48, max_tokens=16)
     printed = capsys.readouterr().out
     assert answer in printed
-    assert "[small, H=" in printed
+    assert re.search(r"\[(small|large), H=\d", printed)
 
 
 def test_human_approval(engine: VLLMEngine) -> None:
