@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
+from langchain_glimprouter.routing.calibrated import calibrated
 from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
 from langchain_glimprouter.routing.policies.random import Random
 from langchain_glimprouter.routing.policies.reference import Reference
@@ -21,13 +23,15 @@ NAMES = ("glimprouter", "always small", "always large", "random(rate)", "referen
 _CALL = re.compile(r"^\s*([a-z _-]+?)\s*(?:\(\s*([^)]*?)\s*\))?\s*$")
 
 
-def as_threshold(value: float | Threshold) -> Threshold:
-    """Return a threshold object for a number of nats, or the object itself.
+def as_threshold(value: float | str | os.PathLike[str] | Threshold) -> Threshold:
+    """Return a threshold object for a number of nats or a calibration's file, or the object itself.
 
     Raises:
-        ConfigurationError: If it is neither, negative, or NaN.
+        ConfigurationError: If it is none of these, negative, or NaN.
     """
     given: object = value
+    if isinstance(value, str | os.PathLike):
+        return calibrated(value)
     if isinstance(given, bool | type) or not isinstance(value, int | float | Threshold):
         msg = f"threshold={value!r} cannot work: give an entropy in nats (try 1.0)"
         raise ConfigurationError(msg)
