@@ -286,3 +286,19 @@ class RoutingTrace(_Record):
             "stop_reason": self.stop_reason,
             "thought_end": self.thought_end,
         }
+
+    def to_html(self) -> str:
+        """Return the turn as one self-contained HTML page, to be written to a file.
+
+        It shows who wrote which step and why, the entropies with threshold and bounds, and what
+        each model spent. The page runs no script and fetches nothing; all text is escaped.
+        """
+        from langchain_glimprouter.trace_html import trace_page
+
+        return trace_page(self)
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook."""
+        from langchain_glimprouter.trace_html import trace_frame
+
+        return trace_frame(self)
