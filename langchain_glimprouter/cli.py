@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from langchain_glimprouter._version import __version__
 from langchain_glimprouter.bench.cli import bench
-from langchain_glimprouter.cli_options import Large, Small, Tau, Template, reported
-from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.bench.replay_cli import threshold_of
+from langchain_glimprouter.calibration_cli import calibrate_command
+from langchain_glimprouter.cli_options import Large, Small, Template, reported
 from langchain_glimprouter.routing.events import TurnFinished
-from langchain_glimprouter.routing.trace import RoutingTrace
-from langchain_glimprouter.terminal import TurnPrinter, print_trace
+from langchain_glimprouter.terminal import TurnPrinter
+from langchain_glimprouter.trace_cli import show_traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_glimprouter.chat_models import ChatGlimpRouter
 
 app = typer.Typer(
@@ -32,6 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench, name="bench")
+app.command(name="calibrate")(calibrate_command)
+app.command(name="trace")(show_traces)
 
 
 @app.callback(invoke_without_command=True)
@@ -51,7 +51,14 @@ def ask(
     *,
     small: Small,
     large: Large,
-    threshold: Tau = 1.0,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            "--threshold",
+            "-t",
+            help="Entropy in nats above which the large model writes, or a file of 'calibrate'.",
+        ),
+    ] = "1.0",
     policy: Annotated[
         str,
         typer.Option(help="glimprouter, always small, always large, random(RATE) or reference."),
@@ -76,7 +83,7 @@ def ask(
         model = _model(
             small,
             large,
-            threshold=threshold,
+            threshold=threshold_of(threshold),
             policy=policy,
             chat_template=chat_template,
             thinking=thinking,
@@ -104,35 +111,6 @@ def ask(
                         typer.echo(event.trace.model_dump_json(indent=2))
             finally:
                 waiting.stop()
-
-
-@app.command()
-def trace(
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSON of a trace, or one a line.")
-    ],
-) -> None:
-    """Show recorded turns as they looked live."""
-    with reported():
-        for turn in _read_traces(file):
-            print_trace(turn, Console())
-
-
-def _read_traces(file: Path) -> Iterator[RoutingTrace]:
-    text = file.read_text(encoding="utf-8")
-    try:
-        yield RoutingTrace.model_validate_json(text)
-    except ValidationError as whole:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if len(lines) < 2 or not lines[0][1].endswith("}"):
-            msg = f"{file} holds no trace: {whole.errors()[0]['msg']}; write one with 'ask --json'"
-            raise ConfigurationError(msg) from None
-        for number, line in lines:
-            try:
-                yield RoutingTrace.model_validate_json(line)
-            except ValidationError as error:
-                msg = f"{file}, line {number}: no trace: {error.errors()[0]['msg']}"
-                raise ConfigurationError(msg) from None
 
 
 def _model(

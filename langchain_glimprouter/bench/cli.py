@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from langchain_glimprouter.bench.replay_cli import replay_traces
 from langchain_glimprouter.cli_options import Large, Small, Tau, Template, reported
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.errors import Role
 
 bench = typer.Typer(help="Measure policies and the router itself.", no_args_is_help=True)
+bench.command(name="replay")(replay_traces)
 
 
 @bench.command()
