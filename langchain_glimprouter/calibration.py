@@ -7,6 +7,7 @@ from bisect import bisect_right
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from langchain_glimprouter.certification import certify, chosen, recorded_threshold
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.resampling import CONFIDENCE, TurnBootstrap
 from langchain_glimprouter.routing.calibrated import Calibration, QuantilePoint, RatePoint
@@ -15,6 +16,7 @@ from langchain_glimprouter.routing.thresholds import base_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from langchain_glimprouter.certification import GradedTurn
     from langchain_glimprouter.resampling import Interval
     from langchain_glimprouter.routing.trace import RoutingTrace
 
@@ -54,13 +56,55 @@ def calibrate(
     """
     check_rate(target_rate)
     turns = _of_one_pair(list(traces), small, large, source)
+    ranked = sorted(_probed(turns, source)[1])
+    return _describe(turns, threshold_for(ranked, target_rate), target_rate, source)
+
+
+def calibrate_by_labels(
+    graded: Sequence[GradedTurn],
+    max_loss: float,
+    *,
+    small: str | None = None,
+    large: str | None = None,
+    source: str = "",
+) -> Calibration:
+    """Find the highest recorded threshold that is sure to cost little accuracy; see `certify`.
+
+    Args:
+        graded: Checked turns of one pair of models.
+        max_loss: The greatest loss of accuracy that is acceptable, as a share of the questions.
+        small: Take only turns of this small model; those of the large one alone are taken anyway.
+        large: Take only turns of this large model.
+        source: What to call the data.
+
+    Raises:
+        ConfigurationError: If the turns are of several pairs, or no threshold is sure enough.
+    """
+    probed = [turn.trace for turn in graded if recorded_threshold(turn) is not None]
+    wanted = _of_one_pair(probed or [turn.trace for turn in graded], small, large, source)
+    names = base_name(wanted[0].small), base_name(wanted[0].large)
+    own = [
+        turn
+        for turn in graded
+        if base_name(turn.trace.large) == names[1] and base_name(turn.trace.small) in ("", names[0])
+    ]
+    points = certify(own, max_loss)
+    best = chosen(points, max_loss)
+    turns = [turn.trace for turn in own if recorded_threshold(turn) == best.threshold]
+    found = _describe(turns, best.threshold, None, source)
+    return found.model_copy(update={"max_loss": max_loss, "graded": points})
+
+
+def _describe(
+    turns: Sequence[RoutingTrace], tau: float, target: float | None, source: str
+) -> Calibration:
+    """Return the record of a threshold with everything that it rests on."""
     owners, entropies = _probed(turns, source)
     bootstrap = TurnBootstrap(owners)
     ranked = sorted(entropies)
-    tau = threshold_for(ranked, target_rate)
-    above = bootstrap.share([entropy > tau for entropy in entropies])
-    at_target, *intervals = bootstrap.quantiles(entropies, (1.0 - target_rate, *LEVELS))
-    achieved = _point(ranked, tau, above)
+    achieved = _point(ranked, tau, bootstrap.share([entropy > tau for entropy in entropies]))
+    level = 1.0 - (achieved.rate if target is None else target)
+    at_target, *intervals = bootstrap.quantiles(entropies, (level, *LEVELS))
     turn_count = owners[-1] + 1
     return Calibration(
         created=datetime.now(UTC).replace(microsecond=0),
@@ -69,10 +113,10 @@ def calibrate(
         large=turns[0].large,
         turns=turn_count,
         steps=len(entropies),
-        target_rate=target_rate,
+        target_rate=target,
         threshold=tau,
-        threshold_lower=min(at_target.lower, tau),
-        threshold_upper=max(at_target.upper, tau),
+        threshold_lower=tau if target is None else min(at_target.lower, tau),
+        threshold_upper=tau if target is None else max(at_target.upper, tau),
         achieved=achieved,
         confidence=CONFIDENCE,
         quantiles=[
@@ -82,7 +126,7 @@ def calibrate(
             for level, one in zip(LEVELS, intervals, strict=True)
         ],
         curve=_curve(ranked, entropies, bootstrap),
-        warnings=_doubts(achieved, target_rate, turn_count, len(entropies)),
+        warnings=_doubts(achieved, target, turn_count, len(entropies)),
     )
 
 
@@ -130,13 +174,14 @@ def _ties(ranked: Sequence[float], value: float) -> tuple[int, int]:
 def _of_one_pair(
     traces: Sequence[RoutingTrace], small: str | None, large: str | None, source: str
 ) -> list[RoutingTrace]:
+    routed = [trace for trace in traces if trace.small and trace.large] or traces
     wanted = [
         trace
-        for trace in traces
+        for trace in routed
         if (small is None or base_name(trace.small) == base_name(small))
         and (large is None or base_name(trace.large) == base_name(large))
     ]
-    pairs = sorted({(trace.small, trace.large) for trace in wanted or traces})
+    pairs = sorted({(trace.small, trace.large) for trace in wanted or routed})
     names = "; ".join(f"small {one!r} + large {two!r}" for one, two in pairs)
     if not wanted:
         asked = " + ".join(
@@ -193,7 +238,7 @@ def _curve(
     ]
 
 
-def _doubts(achieved: RatePoint, target: float, turns: int, steps: int) -> list[str]:
+def _doubts(achieved: RatePoint, target: float | None, turns: int, steps: int) -> list[str]:
     doubts = []
     half = (achieved.upper - achieved.lower) / 2.0
     if half > _PRECISE:
@@ -209,7 +254,7 @@ def _doubts(achieved: RatePoint, target: float, turns: int, steps: int) -> list[
             f"the intervals rest on {turns} turn{'s' * (turns != 1)} only, and are narrower than "
             f"the truth: record {_FEW_TURNS} turns or more"
         )
-    if abs(achieved.rate - target) > _PRECISE / 2.0:
+    if target is not None and abs(achieved.rate - target) > _PRECISE / 2.0:
         doubts.append(
             f"no threshold gives {target:.0%} on this data, since many entropies are equal or the "
             f"steps are few; the nearest rate is {achieved.rate:.0%}"

@@ -17,6 +17,7 @@ from langchain_glimprouter.routing.files import write_whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_glimprouter.certification import GradedTurn
     from langchain_glimprouter.chat_models import ChatGlimpRouter
     from langchain_glimprouter.routing.calibrated import Calibration
     from langchain_glimprouter.routing.trace import RoutingTrace
@@ -39,6 +40,17 @@ def calibrate_command(
         str | None, typer.Option(help="Small model; of traces, whose to take.")
     ] = None,
     large: Annotated[str | None, typer.Option(help="Large model, likewise.")] = None,
+    labels: Annotated[
+        bool,
+        typer.Option(
+            "--labels",
+            help='Choose by accuracy instead: {"question": …, "correct": true, "trace": …} a line, '
+            "recorded at fixed thresholds and with policy 'always large'.",
+        ),
+    ] = False,
+    max_loss: Annotated[
+        float, typer.Option(help="Of labels: the greatest loss of accuracy, as a share.")
+    ] = 0.05,
     out: Annotated[
         Path, typer.Option("--out", "-o", dir_okay=False, help="The file for threshold='…'.")
     ] = Path("calibrated.json"),
@@ -54,14 +66,19 @@ def calibrate_command(
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
 ) -> None:
     """Find the threshold that gives a target rate on your models and your data."""
-    from langchain_glimprouter.calibration import calibrate, check_rate
+    from langchain_glimprouter.calibration import calibrate, calibrate_by_labels, check_rate
     from langchain_glimprouter.trace_files import as_trace, read_records
 
     errors = Console(stderr=True)
     with reported():
         check_rate(target_rate)
         records = list(read_records(data))[:limit]
-        if "question" in records[0][1]:
+        if labels:
+            graded = [_graded(data, line, record) for line, record in records]
+            found = calibrate_by_labels(
+                graded, max_loss, small=small, large=large, source=data.name
+            )
+        elif "question" in records[0][1] and "trace" not in records[0][1]:
             questions = [_question(data, line, record) for line, record in records]
             if not small or not large:
                 msg = (
@@ -82,10 +99,10 @@ def calibrate_command(
             rate = TargetRate(target_rate)  # so that the contexts are those of the target
             with ChatGlimpRouter(small=small, large=large, threshold=rate, **options) as model:
                 turns = record_turns(model, questions, errors, keep=traces)
-            small = large = None  # the turns know the models' names
+            found = calibrate(turns, target_rate, source=data.name)
         else:
             turns = [as_trace(data, line, record) for line, record in records]
-        found = calibrate(turns, target_rate, small=small, large=large, source=data.name)
+            found = calibrate(turns, target_rate, small=small, large=large, source=data.name)
         write_whole(out, found.model_dump_json(indent=1) + "\n")
         _print(Console(), found, out)
         for doubt in found.warnings:
@@ -135,6 +152,20 @@ def _question(file: Path, line: int, record: dict[str, Any]) -> str:
     raise ConfigurationError(msg)
 
 
+def _graded(file: Path, line: int, record: dict[str, Any]) -> GradedTurn:
+    from langchain_glimprouter.certification import GradedTurn
+    from langchain_glimprouter.trace_files import as_trace
+
+    question, correct = record.get("question"), record.get("correct")
+    if "trace" not in record or not isinstance(question, str) or not isinstance(correct, bool):
+        msg = (
+            f"{file}, line {line}: no graded turn: --labels needs "
+            f'{{"question": "…", "correct": true or false, "trace": {{…}}}} on each line'
+        )
+        raise ConfigurationError(msg)
+    return GradedTurn(question, correct, as_trace(file, line, record), f"{file}, line {line}")
+
+
 def _print(console: Console, found: Calibration, out: Path) -> None:
     console.print(
         f"threshold {found.threshold:.4f} nats [{found.threshold_lower:.3f} … "
@@ -149,6 +180,13 @@ def _print(console: Console, found: Calibration, out: Path) -> None:
         markup=False,
         highlight=False,
     )
+    for graded in found.graded:
+        console.print(
+            f"threshold {graded.threshold:g}: {graded.accuracy:.1%} right, the large model alone "
+            f"{graded.large_accuracy:.1%}; it costs at most {graded.loss_upper:.1%} "
+            f"({graded.questions} questions): {'certified' if graded.holds else 'not certified'}",
+            highlight=False,
+        )
     table = Table(box=None)
     for name in ("threshold", "rate", "interval"):
         table.add_column(name, justify="right")

@@ -56,6 +56,26 @@ class RatePoint(_Record):
     upper: float
 
 
+class GradedPoint(_Record):
+    """What a threshold costs in accuracy against the large model alone, on the same questions.
+
+    Attributes:
+        threshold: τ in nats.
+        questions: How many were answered by both.
+        accuracy: Share of them that routing got right.
+        large_accuracy: Share that the large model alone got right.
+        loss_upper: Upper confidence bound of the loss of accuracy.
+        holds: Whether this and every lower threshold is certified.
+    """
+
+    threshold: float
+    questions: int
+    accuracy: float
+    large_accuracy: float
+    loss_upper: float
+    holds: bool
+
+
 class Calibration(_Record):
     """A threshold for one pair of models, and what it rests on. `glimprouter calibrate` writes it.
 
@@ -68,14 +88,16 @@ class Calibration(_Record):
         large: Name of the large model.
         turns: Recorded turns that it rests on.
         steps: Probed steps that it rests on.
-        target_rate: The share of steps that was asked for.
-        threshold: The τ that gives it, in nats.
+        target_rate: The share of steps that was asked for; `None` if labels chose the threshold.
+        max_loss: The loss of accuracy that was asked for, where labels chose it.
+        threshold: The τ to use, in nats.
         threshold_lower: Lower end of its confidence interval, in nats.
         threshold_upper: Upper end, in nats.
         achieved: What `threshold` gives on the data.
         confidence: Of all intervals.
         quantiles: Of the entropies.
         curve: The rate over the threshold.
+        graded: What the labels say of each recorded threshold.
         warnings: What makes it doubtful, in plain sentences.
     """
 
@@ -87,7 +109,8 @@ class Calibration(_Record):
     large: str
     turns: int
     steps: int
-    target_rate: float
+    target_rate: float | None
+    max_loss: float | None = None
     threshold: float = Field(ge=0.0)
     threshold_lower: float
     threshold_upper: float
@@ -95,6 +118,7 @@ class Calibration(_Record):
     confidence: float
     quantiles: list[QuantilePoint]
     curve: list[RatePoint]
+    graded: list[GradedPoint] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
 
