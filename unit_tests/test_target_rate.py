@@ -25,7 +25,8 @@ from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.budget import Budget
 from langchain_glimprouter.routing.entropy import Entropy
 from langchain_glimprouter.routing.policies import GlimpRouter
-from langchain_glimprouter.routing.target_rate import MEMORY, TargetRate
+from langchain_glimprouter.routing.rate_state import MEMORY
+from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Threshold
 from langchain_glimprouter.routing.trace import ModelUsage, TurnUsage
 from unit_tests.models import engine, router

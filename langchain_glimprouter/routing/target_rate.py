@@ -4,131 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from bisect import bisect_left, insort
-from collections import OrderedDict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Self
 
 from langchain_glimprouter.errors import ConfigurationError, Role
-from langchain_glimprouter.routing.files import write_whole
+from langchain_glimprouter.routing.rate_state import (
+    Key,
+    RateState,
+    RateStore,
+    Tracker,
+    read_states,
+)
 from langchain_glimprouter.routing.thresholds import model_pair
 
 if TYPE_CHECKING:
     from langchain_glimprouter.routing.entropy import Entropy
     from langchain_glimprouter.routing.trace import TurnUsage
 
-MEMORY = 100
-"""Entropies that the threshold is a quantile of."""
-
 _MOST_GAIN = 0.05  # of the level, per step
-_MOST_WAITING = 256  # decisions that a checkpointed turn may ask for again
-
-
-class RateState(BaseModel):
-    """What a `TargetRate` knows of one pair of models in one domain. Plain data.
-
-    Attributes:
-        small: Name of the small model, without folders.
-        large: Name of the large model, likewise.
-        domain: What the caller named the kind of work, if anything.
-        steps: Steps judged so far.
-        large_steps: How many of them went to the large model.
-        level: The share of `recent` that the threshold leaves above itself; moves about the target.
-        recent: The last entropies in nats, oldest first.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    small: str
-    large: str
-    domain: str | None = None
-    steps: int = Field(default=0, ge=0)
-    large_steps: int = Field(default=0, ge=0)
-    level: float
-    recent: list[float] = Field(default_factory=list, max_length=MEMORY)
-
-    @property
-    def share(self) -> float:
-        """Share of the judged steps that went to the large model; 0 before the first."""
-        return self.large_steps / self.steps if self.steps else 0.0
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["glimprouter target rate"] = "glimprouter target rate"
-    version: Literal[1] = 1
-    rate: float
-    states: list[RateState]
-
-
-class _Key(NamedTuple):
-    small: str
-    large: str
-    domain: str | None
-
-
-class _Tracker:
-    """Follows one stream of entropies."""
-
-    def __init__(self, state: RateState) -> None:
-        self.state = state
-        self._sorted = sorted(state.recent)
-
-    def threshold(self, rate: float, start: float) -> float:
-        """Return the quantile in force, in nats; `start` while there is too little to rank."""
-        ranked, count = self._sorted, len(self._sorted)
-        if count * min(rate, 1.0 - rate) < 1.0:
-            return start
-        # An entropy yet unseen is equally likely to fall into any of the count + 1 gaps.
-        place = (count + 1) * (1.0 - self.state.level)
-        if place <= 0.0:
-            return 0.0
-        if place >= count + 1:
-            return math.inf
-        below, part = int(place), place - int(place)
-        low = ranked[below - 1] if below else 0.0
-        high = ranked[min(below, count - 1)]
-        return low + part * (high - low)
-
-    def learn(self, entropy: float, *, large: bool, rate: float, gain: float) -> None:
-        """Take a step into account."""
-        state = self.state
-        state.steps += 1
-        state.large_steps += large
-        # Entropies of zero never go to the large model: what cannot be reached must not pile up.
-        state.level = min(state.level + gain * (rate - large), 1.0 + gain)
-        state.recent.append(entropy)
-        insort(self._sorted, entropy)
-        if len(state.recent) > MEMORY:
-            del self._sorted[bisect_left(self._sorted, state.recent.pop(0))]
-
-
-class _Store:
-    """The trackers of all pairs and domains, for several threads at once."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.trackers: dict[_Key, _Tracker] = {}
-        self.waiting: OrderedDict[tuple[object, ...], tuple[int, float]] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self.lock:
-            states = [tracker.state.model_copy(deep=True) for tracker in self.trackers.values()]
-        return {"states": states}
-
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.restore(saved["states"])
-
-    def restore(self, states: list[RateState]) -> None:
-        """Go on where these states stopped."""
-        for state in states:
-            key = _Key(state.small, state.large, state.domain)
-            self.trackers[key] = _Tracker(state)
 
 
 class TargetRate:
@@ -209,7 +101,7 @@ class TargetRate:
         rarer = min(rate, 1.0 - rate)
         # With this step the level wanders a quarter of its way to 0 or 1 (standard deviation).
         self._gain = min(_MOST_GAIN, rarer / (8.0 * (1.0 - rarer)))
-        self._store = _Store()
+        self._store = RateStore()
 
     def __repr__(self) -> str:
         """Show the options, not the state: caches and traces tell calls apart by it."""
@@ -239,20 +131,18 @@ class TargetRate:
         )
         store = self._store
         with store.lock:
-            before = store.waiting.get(asked)
-            if before is not None and small.probe > before[0]:
-                return "large", before[1]
-            tracker = self._tracker(_Key(*model_pair(usage), self.domain))
+            before = store.answered(asked, small.probe)
+            if before is not None:
+                return "large", before
+            tracker = store.tracker(Key(*model_pair(usage), self.domain), self.rate)
             role, tau = self._judge(tracker, entropy.estimate, usage)
             big = role == "large"
             tracker.learn(entropy.estimate, large=big, rate=self.rate, gain=self._gain)
-            if big:  # the others are written at once, and never asked for again
-                store.waiting[asked] = (small.probe, tau)
-                if len(store.waiting) > _MOST_WAITING:
-                    store.waiting.popitem(last=False)
+            if big:
+                store.remember(asked, small.probe, tau)
         return role, tau
 
-    def _judge(self, tracker: _Tracker, entropy: float, usage: TurnUsage) -> tuple[Role, float]:
+    def _judge(self, tracker: Tracker, entropy: float, usage: TurnUsage) -> tuple[Role, float]:
         routed = usage.small.steps + usage.large.steps + 1
         if self.cap is not None and usage.large.steps >= self.cap * routed:
             return "small", math.inf
@@ -261,20 +151,12 @@ class TargetRate:
             tau = math.nextafter(tau, 0.0)
         return ("large" if entropy > tau else "small"), tau
 
-    def _tracker(self, key: _Key) -> _Tracker:
-        trackers = self._store.trackers
-        if key not in trackers:
-            trackers[key] = _Tracker(RateState(**key._asdict(), level=self.rate))
-        return trackers[key]
-
     # -- the state -----------------------------------------------------------------------------
 
     @property
     def states(self) -> tuple[RateState, ...]:
         """Copies of what is known, for every pair and domain."""
-        with self._store.lock:
-            trackers = self._store.trackers.values()
-            return tuple(tracker.state.model_copy(deep=True) for tracker in trackers)
+        return tuple(self._store.states())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state of all pairs and domains as JSON; a reader sees the old or the new file.
@@ -282,8 +164,7 @@ class TargetRate:
         Raises:
             OSError: If the file cannot be written; what was there stays.
         """
-        saved = _File(rate=self.rate, states=list(self.states))
-        write_whole(path, saved.model_dump_json(indent=1))
+        self._store.save(path, self.rate)
 
     @classmethod
     def load(
@@ -308,17 +189,12 @@ class TargetRate:
             ConfigurationError: If the file holds no such state, or an option cannot work.
             OSError: If the file cannot be read.
         """
-        try:
-            saved = _File.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            msg = f"{os.fspath(path)} holds no target rate's state: {reason}; save() writes one"
-            raise ConfigurationError(msg) from None
-        made = cls(saved.rate if rate is None else rate, cap=cap, domain=domain, start=start)
-        if made.rate != saved.rate:
-            for state in saved.states:
+        before, states = read_states(path)
+        made = cls(before if rate is None else rate, cap=cap, domain=domain, start=start)
+        if made.rate != before:
+            for state in states:
                 state.level = made.rate
-        made._store.restore(saved.states)
+        made._store.restore(states)
         return made
 
 
