@@ -12,7 +12,7 @@ from rich.table import Table
 
 from langchain_glimprouter.cli_options import Template, reported
 from langchain_glimprouter.errors import ConfigurationError
-from langchain_glimprouter.routing.files import write_whole
+from langchain_glimprouter.routing.files import append_line, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,8 +139,7 @@ def record_turns(
             events = model.events(question)
             turns += [event.trace for event in events if isinstance(event, TurnFinished)]
             if keep is not None:
-                with keep.open("a", encoding="utf-8") as file:
-                    file.write(turns[-1].model_dump_json() + "\n")
+                append_line(keep, turns[-1].model_dump_json())
     return turns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_glimprouter import RoutingTrace
 from langchain_glimprouter.errors import ConfigurationError
-from langchain_glimprouter.routing.files import write_whole
+from langchain_glimprouter.routing.files import append_line, write_whole
 from langchain_glimprouter.trace_files import read_records, read_traces
 from unit_tests.traces import trace
 
@@ -94,3 +95,21 @@ def test_a_file_is_written_as_a_whole(tmp_path: Path) -> None:
         write_whole(file, "\ud800")
     assert sorted(tmp_path.iterdir()) == [file, link]
     assert RoutingTrace.model_validate_json(ONE.model_dump_json()) == ONE
+
+
+def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path: Path) -> None:
+    file = tmp_path / "traces.jsonl"
+    padding = json.dumps({"padding": "x" * 1_000_000})
+    append_line(file, padding)
+    append_line(file, '{"a": "é"}')
+    whole = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            append_line(file, padding)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == whole
+    append_line(file, '{"b": 2}')
+    assert [record for _, record in read_records(file)][1:] == [{"a": "é"}, {"b": 2}]

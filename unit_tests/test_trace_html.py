@@ -255,6 +255,25 @@ def test_several_turns_have_a_list(tmp_path: Path) -> None:
     ]
 
 
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb` (WCAG 2.2)."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_marks_stand_out(scheme: int) -> None:
+    block = re.findall(r":root \{(.*?)\}", trace([0.1]).to_html(), re.DOTALL)[scheme]
+    colors = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block))
+    for ink in ("ink", "soft", "small", "large"):
+        for ground in ("page", "raised"):
+            pair = sorted((luminance(colors[ink]), luminance(colors[ground])))
+            assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5, (ink, ground)
+
+
 # -- the command ---------------------------------------------------------------------------------
 
 
