@@ -21,8 +21,10 @@ from langchain_glimprouter.errors import (
 )
 from langchain_glimprouter.messages.assembler import trace_of
 from langchain_glimprouter.routing.budget import Budget, Limit
+from langchain_glimprouter.routing.calibrated import Calibrated
 from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
 from langchain_glimprouter.routing.steps import BlankLines
+from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Fixed
 from langchain_glimprouter.routing.trace import RoutingTrace
 from langchain_glimprouter.visible import RoutingDecision
@@ -40,6 +42,7 @@ __all__ = [
     "BlankLines",
     "Budget",
     "BudgetExceededError",
+    "Calibrated",
     "ChatGlimpRouter",
     "ConfigurationError",
     "EngineDeadError",
@@ -59,6 +62,7 @@ __all__ = [
     "RoutingTrace",
     "ScriptedEngine",
     "ScriptedStep",
+    "TargetRate",
     "TurnTimeoutError",
     "VLLMEngine",
     "VLLMServer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -21,6 +22,7 @@ from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS, Engine
 from langchain_glimprouter.engines.resolve import resolve_engine
 from langchain_glimprouter.errors import ConfigurationError, Role
 from langchain_glimprouter.names import unknown
+from langchain_glimprouter.routing.calibrated import Calibrated
 from langchain_glimprouter.routing.entropy import Estimator
 from langchain_glimprouter.routing.options import AnswerBy
 from langchain_glimprouter.routing.policies.base import Policy
@@ -46,10 +48,11 @@ class ChatOptions(BaseChatModel):
     large: SkipValidation[Engine | str]
     """The large engine, likewise. The same vocabulary as the small one's is faster, not needed."""
 
-    threshold: SkipValidation[float | Threshold] = 1.0
+    threshold: SkipValidation[float | str | os.PathLike[str] | Threshold] = 1.0
     """τ in nats: a step whose first token's entropy lies above goes to the large model.
 
-    No value is portable between pairs of models; calibrate it.
+    Also a threshold object (`TargetRate`, `Budget`), or the file of a calibration. No value is
+    portable between pairs of models; calibrate it.
     """
 
     policy: SkipValidation[str | Policy] = "glimprouter"
@@ -199,7 +202,14 @@ class ChatOptions(BaseChatModel):
 
     def _settle(self, stop: list[str] | None, keywords: dict[str, Any]) -> Call:
         fields = {name: getattr(self, name) for name in SETTLED}
-        return settle_call(fields, frozenset(self.model_fields_set), stop, keywords)
+        call = settle_call(fields, frozenset(self.model_fields_set), stop, keywords)
+        threshold = getattr(call.policy, "threshold", None)
+        threshold = getattr(threshold, "inner", threshold)  # of a budget
+        names = [self._router.engines[role].model for role in ROLES]
+        # A server tells its model when it is first asked; the first probe checks it then.
+        if isinstance(threshold, Calibrated) and not any("://" in name for name in names):
+            threshold.check(*names)
+        return call
 
 
 SETTLED = tuple(

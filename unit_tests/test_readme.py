@@ -49,6 +49,15 @@ def test_tools_and_agents_run() -> None:
     assert [message.type for message in state["messages"]] == ["human", "ai", "tool", "ai"]
 
 
+def test_thresholds_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chat = model()
+    names: dict[str, Any] = {"small": chat.small, "large": chat.large}
+    for block in blocks("Choosing a threshold"):
+        exec(block, names)
+    assert (tmp_path / "rate.json").is_file()
+
+
 def test_graphs_run(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"model": model()}
     for block in blocks("LangGraph"):
