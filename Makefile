@@ -73,7 +73,7 @@ test: env models lint unit integration ## all of: set-up, lint, unit tests, inte
 
 .PHONY: unit
 unit: env ## unit tests: no network, no model, under a minute
-	$(BIN)/python -m pytest unit_tests $(PYTEST_ARGS)
+	$(BIN)/python -m pytest unit_tests -n auto $(PYTEST_ARGS)
 
 .PHONY: integration
 integration: env ## integration tests: real vLLM engines with the demo models
