@@ -12,6 +12,11 @@ from langchain_glimprouter import VLLMEngine
 from langchain_glimprouter.bench.servers import Server, serve
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the test with the largest engine first: later the shared ones hold the memory."""
+    items.sort(key=lambda item: "test_speculative" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def smollm() -> Path:
     """Folder of the smallest model, for tests that need any model."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -92,14 +93,39 @@ def test_no_process_outlives_a_killed_host(doomed: list[Host], phase: str) -> No
     assert left_over(family) == []
 
 
+def watch(host: Host, family: set[psutil.Process]) -> None:
+    """Get to know a process's descendants for as long as it runs."""
+    while host.poll() is None:
+        with suppress(psutil.Error):
+            family.update(psutil.Process(host.pid).children(recursive=True))
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
-def users(smollm: Path, smollm_server: Server) -> Iterator[list[Host]]:
+def families() -> list[set[psutil.Process]]:
+    """Descendants of the users' processes, known as they come and go."""
+    return [set(), set()]
+
+
+@pytest.fixture(scope="module")
+def users(
+    smollm: Path, smollm_server: Server, families: list[set[psutil.Process]]
+) -> Iterator[list[Host]]:
     """The command line with an endless answer, and an example that mixes the kinds of engines."""
     ask = ["-m", "langchain_glimprouter", "ask", "Write a very long story."]
     ask += ["--small", str(smollm), "--large", str(smollm), "--policy", "always small"]
     ask += ["--temperature", "0", "--max-tokens", "1500"]
     example = ["examples/in_process.py", str(smollm), smollm_server.url]
-    yield from started([ask, example])
+    for hosts in started([ask, example]):
+        watchers = [
+            threading.Thread(target=watch, args=pair) for pair in zip(hosts, families, strict=True)
+        ]
+        for watcher in watchers:
+            watcher.start()
+        yield hosts
+        for host, watcher in zip(hosts, watchers, strict=True):
+            host.kill()
+            watcher.join()
 
 
 def test_ctrl_c_leaves_no_engine_behind(users: list[Host]) -> None:
@@ -116,17 +142,14 @@ def test_ctrl_c_leaves_no_engine_behind(users: list[Host]) -> None:
     assert left_over(family, 10) == []
 
 
-def test_a_script_that_ends_leaves_no_engine_behind(users: list[Host]) -> None:
-    _, host = users
-    family: set[psutil.Process] = set()
-    while host.poll() is None:
-        with suppress(psutil.Error):
-            family.update(psutil.Process(host.pid).children(recursive=True))
-        time.sleep(0.2)
+def test_a_script_that_ends_leaves_no_engine_behind(
+    users: list[Host], families: list[set[psutil.Process]]
+) -> None:
+    host, family = users[1], families[1]
     stdout, stderr = host.communicate()
     assert host.returncode == 0, stderr
     assert "H=" in stdout
     assert "answer:" in stdout
     assert "Traceback" not in stderr
     assert len(family) >= 3
-    assert left_over(family) == []
+    assert left_over(list(family)) == []
