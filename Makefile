@@ -72,7 +72,7 @@ demo: env ## answer QUESTION with two real models, steps coloured by writer
 test: env models lint unit integration ## all of: set-up, lint, unit tests, integration tests
 
 .PHONY: unit
-unit: env ## unit tests: no network, no model, under a minute
+unit: env ## unit tests: no network, no model, on every core
 	$(BIN)/python -m pytest unit_tests -n auto $(PYTEST_ARGS)
 
 .PHONY: integration

@@ -151,8 +151,8 @@ def threshold_for(ranked: Sequence[float], rate: float) -> float:
         rate: The share.
     """
     count = len(ranked)
-    wanted = count - round(rate * count)  # so many lie at τ or below
-    value = ranked[min(max(wanted - 1, 0), count - 1)]
+    wanted = count - rate * count  # so many lie at τ or below
+    value = ranked[min(max(round(wanted) - 1, 0), count - 1)]
     first, behind = _ties(ranked, value)
     # Equal entropies go the same way: all of them, or none.
     best = min((first, behind), key=lambda below: (abs(below - wanted), -below))

@@ -68,7 +68,7 @@ TURNS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", TURNS, ids=str)
+@pytest.mark.parametrize("options", TURNS, ids=range(len(TURNS)))
 async def test_the_message_is_a_plain_calls(options: dict[str, Any]) -> None:
     """Content, usage, metadata and record; sync and async."""
     model = router(**options)
@@ -189,7 +189,7 @@ async def stream_of(graph: Any, config: Any, given: Any = QUESTION) -> list[list
     return [sync, other]
 
 
-@pytest.mark.parametrize("options", TURNS, ids=str)
+@pytest.mark.parametrize("options", TURNS, ids=range(len(TURNS)))
 async def test_tokens_stream_from_every_node_as_one_message(options: dict[str, Any]) -> None:
     model = router(**options)
     graph = thinking(model)
