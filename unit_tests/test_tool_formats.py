@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from langchain_glimprouter.messages.tool_format import (
 )
 from langchain_glimprouter.messages.tool_prompt import with_tools_as_text
 from langchain_glimprouter.messages.tool_use import settle_tools
+from langchain_glimprouter.messages.vllm_format import _Reader
 from unit_tests.cuttings import cuttings
 from unit_tests.models import engine
 from unit_tests.tool_texts import TEXTS, Text
@@ -227,10 +229,7 @@ def test_formats_are_found_by_their_signs() -> None:
     assert parser_name("<tool_call>\n<function=x>") == "qwen3_coder"
     assert parser_name("[TOOL_CALLS]") == "mistral"
     assert parser_name("plain") is None
-    vocabulary = engine().vocabulary
-    import asyncio
-
-    scripted = asyncio.run(vocabulary())
+    scripted = asyncio.run(engine().vocabulary())
     assert isinstance(find_format(scripted, template=None, name=None), Hermes)
     with pytest.raises(ConfigurationError, match="tool_parser='hermes'"):
         find_format(scripted, template="plain", name=None)
@@ -257,3 +256,24 @@ def test_tools_as_plain_messages() -> None:
     assert read_hermes(plain[2]["content"]).calls[0]["args"] == {"a": 1}
     assert plain[3]["content"].count("<tool_response>") == 2
     assert set(plain[3]) == {"role", "content"}
+
+
+class _Stumbling:
+    """A parser of somebody else's, which fails over a model's text."""
+
+    def parse_delta(self, text: str, *_: Any, **__: Any) -> Any:
+        if "!" in text:
+            msg = "unexpected"
+            raise KeyError(msg)
+        return None
+
+
+def test_a_parser_that_fails_loses_no_text() -> None:
+    reader = _Reader(_Stumbling(), None, lambda _: [])
+    pieces = [
+        *reader.push("Well"),
+        *reader.push("! And"),
+        *reader.push(" so on."),
+        *reader.finish(),
+    ]
+    assert pieces == ["Well! And so on."]

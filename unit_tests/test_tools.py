@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, TypedDict
 
@@ -104,8 +105,6 @@ def test_tools_reach_both_prompts_and_history_comes_back() -> None:
     assert message.response_metadata["finish_reason"] == "stop"
     for one in (router.small, router.large):
         ids = one.requests[-1].token_ids  # type: ignore[union-attr]
-        import asyncio
-
         prompt = asyncio.run(one.vocabulary()).decode(ids)  # type: ignore[union-attr]
         assert '"description": "Add two numbers."' in prompt
         assert '<tool_call>{"name": "add", "arguments": {"a": 2, "b": 3}}</tool_call>' in prompt
@@ -189,14 +188,12 @@ async def test_response_format_and_tools_together() -> None:
 
 
 def test_a_template_without_tools_gets_them_as_text() -> None:
-    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
     router = model()
     for one in (router.small, router.large):
         one._vocabulary.render = _plain  # type: ignore[union-attr]
     with pytest.warns(UserWarning, match="knows none"):
         message = router.bind_tools([add], tool_choice="add").invoke("Add 2 and 3.")
     assert message.tool_calls[0]["args"] == {"a": 2, "b": 2}
-    del template
 
 
 def _plain(messages: Any, *, tools: Any = None, **kwargs: Any) -> str:

@@ -128,7 +128,7 @@ class Assembler:
         if self._reader is None:
             self._reader = self._answer.reader()
         if self._reader is None:
-            return self._chunk_of([text])
+            return self._plain_chunk(text)
         return self._chunk_of(self._settled(self._reader.push(text)))
 
     def _settled(self, pieces: Sequence[str | CallDelta]) -> list[str | CallDelta]:
@@ -146,6 +146,12 @@ class Assembler:
             else:
                 self._blank += piece
         return settled
+
+    def _plain_chunk(self, text: str) -> AIMessageChunk:
+        if not self._blocks:
+            return AIMessageChunk(content=text)
+        block = {"type": "text", "text": text, "index": 0}
+        return AIMessageChunk(content=[block], response_metadata={"output_version": "v1"})
 
     def _chunk_of(self, pieces: Sequence[str | CallDelta], **fields: Any) -> AIMessageChunk | None:
         if not pieces and not fields:
@@ -200,7 +206,7 @@ class Assembler:
         called = read is not None and bool(read.calls or read.invalid)
         if self._include_trace:
             # A message of plain text holds the trace's text itself.
-            hidden = None if called else {"text"}
+            hidden = {"text"} if read is None or read.content == trace.answer else None
             routing["trace"] = trace.model_dump(mode="json", exclude=hidden)
         finish = _FINISH.get(trace.stop_reason, trace.stop_reason)
         metadata = {

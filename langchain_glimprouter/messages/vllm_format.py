@@ -164,6 +164,7 @@ class _Reader:
         self._text = ""
         self._plain = 0
         self._named: set[int] = set()
+        self._broken = False
 
     def push(self, text: str) -> Sequence[str | CallDelta]:
         """Take text; see `ToolReader.push`."""
@@ -185,13 +186,19 @@ class _Reader:
         return shown
 
     def _step(self, text: str, *, finished: bool) -> Sequence[str | CallDelta]:
-        delta = self._parser.parse_delta(
-            text,
-            self._encode(text) if text else [],
-            self._request,
-            prompt_token_ids=[],
-            finished=finished,
-        )
+        if self._broken:
+            return []
+        try:
+            delta = self._parser.parse_delta(
+                text,
+                self._encode(text) if text else [],
+                self._request,
+                prompt_token_ids=[],
+                finished=finished,
+            )
+        except Exception:  # noqa: BLE001 - parsers raise what they like at a model's text
+            self._broken = True  # `finish` tells what is not told yet
+            return []
         if delta is None:
             return []
         shown: list[str | CallDelta] = []
