@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from langchain_glimprouter.bench.replay_cli import replay_traces
+from langchain_glimprouter.bench.run_cli import compare_policies
 from langchain_glimprouter.cli_options import Large, Small, Tau, Template, reported
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from langchain_glimprouter.engines.base import Engine
     from langchain_glimprouter.errors import Role
 
-bench = typer.Typer(help="Measure policies and the router itself.", no_args_is_help=True)
+bench = typer.Typer(help="Run policies side by side, and measure the router itself.")
+bench.callback(invoke_without_command=True, no_args_is_help=True)(compare_policies)
 bench.command(name="replay")(replay_traces)
 
 

@@ -1,0 +1,98 @@
+"""The engines of a study: a small one throughout, and one set-up of the large one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_glimprouter.bench.arms import MAIN
+from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.routing.thresholds import base_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_glimprouter.engines.base import Engine
+
+
+def open_engine(model: str, arguments: Mapping[str, Any]) -> Engine:
+    """Return an engine that starts at first use.
+
+    Args:
+        model: A model's id or path, or the URL of a vLLM server.
+        arguments: Of `VLLMEngine` or `VLLMServer`.
+
+    Raises:
+        ConfigurationError: If something cannot work.
+    """
+    if model.startswith(("http://", "https://")):
+        from langchain_glimprouter.engines.vllm_server import VLLMServer
+
+        try:
+            return VLLMServer(model, **arguments)
+        except TypeError as error:
+            msg = f"{model!r} is a server, whose engine takes its arguments when it starts: {error}"
+            raise ConfigurationError(msg) from None
+    from langchain_glimprouter.engines.vllm_local import VLLMEngine
+
+    return VLLMEngine(model, **arguments)
+
+
+class Engines:
+    """The small engine, and the large one in one set-up at a time.
+
+    Args:
+        small: The small engine.
+        large: The large engine in each of its set-ups; `main` is its own.
+
+    Attributes:
+        small: See above.
+        large: See above.
+    """
+
+    def __init__(self, small: Engine, large: Mapping[str, Engine]) -> None:
+        self.small = small
+        self.large = dict(large)
+        self._running: str | None = None
+
+    async def use(self, variant: str) -> None:
+        """Have the small engine and one set-up of the large one running, and no other.
+
+        Raises:
+            EngineError: If an engine does not start.
+        """
+        if self._running not in (None, variant):
+            await self.large[self._running or variant].aclose()
+            self._running = None
+        await self.small.start()
+        await self.large[variant].start()
+        self._running = variant
+
+    @property
+    def cools(self) -> bool:
+        """Whether `cool` reaches every engine; a server's cache is not ours to empty."""
+        return all(hasattr(engine, "empty_cache") for engine in (self.small, *self.large.values()))
+
+    async def cool(self) -> None:
+        """Empty the prefix caches, so that no arm profits from those before it."""
+        for engine in (self.small, self.large[self._running or MAIN]):
+            if (empty := getattr(engine, "empty_cache", None)) is not None:
+                await empty()
+
+    async def aclose(self) -> None:
+        """Release all engines."""
+        for engine in (self.small, *self.large.values()):
+            await engine.aclose()
+
+
+def portable(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an engine's arguments for a record: paths by their last part, as models are."""
+    return {name: _portable(value) for name, value in arguments.items()}
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return portable(value)
+    if isinstance(value, str) and "/" in value and "://" not in value and Path(value).exists():
+        return base_name(value)
+    return value

@@ -1,0 +1,216 @@
+"""The command `glimprouter bench`: policies side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from langchain_glimprouter.bench.arms import ALWAYS_LARGE, ALWAYS_SMALL
+from langchain_glimprouter.bench.replay_cli import replay_traces
+from langchain_glimprouter.bench.setup import (
+    Setup,
+    as_object,
+    as_pairs,
+    as_variants,
+    plan_of,
+    settle,
+)
+from langchain_glimprouter.cli_options import reported
+from langchain_glimprouter.errors import ConfigurationError, EngineError
+
+DEFAULTS = (ALWAYS_SMALL, ALWAYS_LARGE, "glimprouter")
+RECORD = "study.jsonl"
+
+
+def compare_policies(
+    ctx: typer.Context,
+    *,
+    small: Annotated[
+        str | None, typer.Option(help="Small model: an id, a path, or a server's URL.")
+    ] = None,
+    large: Annotated[str | None, typer.Option(help="Large model, likewise.")] = None,
+    task: Annotated[str, typer.Option(help="What is asked: a task's name.")] = "gsm_symbolic",
+    data: Annotated[
+        Path | None, typer.Option(exists=True, help="A local file or folder of the task's data.")
+    ] = None,
+    task_option: Annotated[
+        list[str] | None, typer.Option(help="An option of the task, as NAME=VALUE; repeatable.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            "-p",
+            help="An arm; repeatable. Write a threshold (else it is calibrated) as "
+            "'glimprouter threshold=0.8', a set-up of the large engine as 'always large @draft'.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", file_okay=False, help="Folder of the results.")
+    ] = None,
+    questions: Annotated[
+        int, typer.Option("--questions", "-n", min=1, help="Held-out questions.")
+    ] = 100,
+    calibration_questions: Annotated[
+        int, typer.Option(min=1, help="Other questions, which thresholds are taken from.")
+    ] = 32,
+    target_rate: Annotated[
+        float, typer.Option(help="Share of the steps that thresholds send to the large model.")
+    ] = 0.3,
+    matched_random: Annotated[
+        bool, typer.Option(help="Give each routing arm a random one at the rate it came to.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of questions, sampling and draws.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Chat template for both models."),
+    ] = None,
+    thinking: Annotated[
+        bool | None, typer.Option("--thinking/--no-thinking", help="Open or close a thought.")
+    ] = None,
+    max_thinking_tokens: Annotated[int, typer.Option(help="Budget of a thought.")] = 8192,
+    max_tokens: Annotated[int, typer.Option(help="Budget of an answer.")] = 2048,
+    max_step_tokens: Annotated[int, typer.Option(help="A longer step is cut there.")] = 512,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.0,
+    steps: Annotated[str | None, typer.Option(help="Where steps end, by name.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for one question.")] = None,
+    engine_args: Annotated[
+        str | None, typer.Option(help="Of both in-process engines, as JSON: '{\"dtype\": …}'.")
+    ] = None,
+    small_engine_args: Annotated[
+        str | None, typer.Option(help="Of the small engine; these win.")
+    ] = None,
+    large_engine_args: Annotated[str | None, typer.Option(help="Of the large engine.")] = None,
+    large_variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another set-up of the large engine, as NAME=JSON of further arguments (or "
+            '"model" for another server); repeatable.'
+        ),
+    ] = None,
+    limit_minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+    ] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Add every turn's whole trace here, as JSON Lines."),
+    ] = None,
+    only_report: Annotated[
+        bool, typer.Option("--only-report", help="Write the reports of --out anew; no model.")
+    ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Judge recorded traces by other thresholds; no model."
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", "-t", help="Of --replay: nats, or a calibration's file."),
+    ] = None,
+) -> None:
+    """Run policies side by side on the same questions and engines, and report."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if replay is not None:
+        replay_traces(replay, threshold=threshold)
+        return
+    console = Console()
+    with reported():
+        if threshold:
+            msg = "--threshold is for --replay; write --policy 'glimprouter threshold=…' for an arm"
+            raise ConfigurationError(msg)
+        if out is None:
+            msg = "--out is missing: give a folder for the results"
+            raise ConfigurationError(msg)
+        if only_report:
+            _report(console, out)
+            return
+        if not small or not large:
+            msg = "--small and --large are missing: give two models (or --only-report, --replay)"
+            raise ConfigurationError(msg)
+        setup = Setup(
+            small=small,
+            large=large,
+            task=task,
+            data=data,
+            task_options=as_pairs(task_option or ()),
+            policies=policy or DEFAULTS,
+            questions=questions,
+            calibration_questions=calibration_questions,
+            target_rate=target_rate,
+            matched_random=matched_random,
+            seed=seed,
+            concurrency=concurrency,
+            chat_template=chat_template,
+            chat={
+                "thinking": thinking,
+                "max_thinking_tokens": max_thinking_tokens,
+                "max_tokens": max_tokens,
+                "max_step_tokens": max_step_tokens,
+                "temperature": temperature,
+                "seed": seed,
+                "timeout": timeout,
+                **({} if steps is None else {"steps": steps}),
+            },
+            small_args={
+                **as_object("--engine-args", engine_args),
+                **as_object("--small-engine-args", small_engine_args),
+            },
+            large_args={
+                **as_object("--engine-args", engine_args),
+                **as_object("--large-engine-args", large_engine_args),
+            },
+            variants=as_variants(large_variant or ()),
+            seconds=None if limit_minutes is None else 60.0 * limit_minutes,
+            traces=traces,
+        )
+        finished = _run(setup, out)
+        _report(console, out)
+        if not finished:
+            console.print(
+                f"stopped after {limit_minutes:g} minutes; the same command goes on",
+                style="yellow",
+                highlight=False,
+            )
+
+
+def _run(setup: Setup, out: Path) -> bool:
+    """Run or go on with a study; return whether it is finished."""
+    from langchain_glimprouter.bench.journal import Journal
+    from langchain_glimprouter.bench.progress import StudyProgress
+    from langchain_glimprouter.bench.study import OutOfTimeError, Study
+
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / RECORD)
+    plan, engines = plan_of(setup)
+    errors = Console(stderr=True)
+    with StudyProgress(errors) as progress:
+        study = Study(plan, engines, journal, progress)
+        asyncio.run(settle(setup, plan, engines, journal))
+        try:
+            asyncio.run(study.run())
+        except OutOfTimeError:
+            return False
+        except (EngineError, OSError, KeyboardInterrupt):
+            errors.print(
+                f"{len(journal.turns)} turns are kept in {journal.path}; the same command goes on",
+                style="yellow",
+                markup=False,
+                highlight=False,
+            )
+            raise
+    return True
+
+
+def _report(console: Console, out: Path) -> None:
+    from langchain_glimprouter.bench.journal import Journal
+    from langchain_glimprouter.bench.report import write_reports
+
+    for path in write_reports(Journal(out / RECORD), out, console):
+        console.print(f"written: {path}", markup=False, highlight=False)

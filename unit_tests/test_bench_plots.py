@@ -1,0 +1,186 @@
+"""A bench's pictures: something is on them, nothing covers anything, nothing is fetched."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_glimprouter.bench.labels import Box, arrange
+from langchain_glimprouter.bench.pages import pareto_html
+from langchain_glimprouter.bench.pictures import front, spots
+from langchain_glimprouter.bench.plots import entropy_png, pareto_png
+from langchain_glimprouter.bench.records import Probes, Tau
+from langchain_glimprouter.bench.results import Results, results_of
+from langchain_glimprouter.routing.trace import ModelUsage
+from unit_tests.studies import made_up, turn
+
+ARMS = {
+    "always small": (5, 4.0, 0),
+    "always large": (14, 20.0, 300),
+    "glimprouter": (12, 11.0, 120),
+    "step entropy": (11, 12.0, 130),
+    "specreason(7)": (12, 16.0, 90),
+    "random(0.3)": (9, 10.5, 118),
+    "always large @draft": (14, 12.0, 300),
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    made = made_up(tmp_path, {})
+    made.add_variant("draft", {"speculative_config": {"num_speculative_tokens": 3}})
+    for arm, (right, seconds, tokens) in ARMS.items():
+        for number in range(20):
+            made.append(
+                turn(
+                    arm,
+                    str(number),
+                    correct=number < right,
+                    seconds=seconds,
+                    large=ModelUsage(decode=tokens),
+                    threshold=0.8 if arm == "glimprouter" else None,
+                )
+            )
+    made.append(
+        Tau(
+            signal="entropy",
+            threshold=0.8,
+            lower=0.7,
+            upper=0.9,
+            target_rate=0.3,
+            rate=0.3,
+            steps=60,
+            turns=20,
+        )
+    )
+    for number in range(20):
+        made.append(
+            Probes(
+                question=f"c{number}", steps=[(0.1 * number, 0.1, 1.2, 0.5), (0.2, 0.1, 1.1, 0.9)]
+            )
+        )
+    return results_of(made)
+
+
+def pixels(png: bytes) -> Any:
+    from matplotlib.image import imread
+
+    return imread(io.BytesIO(png))[..., :3]
+
+
+def test_the_plot_shows_every_family(results: Results) -> None:
+    image = pixels(pareto_png(results))
+    height, width, _ = image.shape
+    assert width >= 1200
+    assert height >= 500
+    for panel in (image[:, : width // 2], image[:, width // 2 :]):
+        for color in ("000000", "7f7f7f", "0072B2", "D55E00", "009E73"):
+            wanted = np.array([int(color[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+            found = (np.abs(panel - wanted).max(axis=-1) < 0.02).sum()
+            assert found > 30, color
+
+
+def test_the_front_holds_what_nothing_beats(results: Results) -> None:
+    shown = spots(results)
+    by_seconds = [one.label for one in front(shown, "seconds")]
+    assert by_seconds == ["always small", "random(0.3)", "glimprouter", "always large @draft"]
+    by_tokens = [one.label for one in front(shown, "large_tokens")]
+    assert by_tokens == ["always small", "specreason(7)", "always large"]
+
+
+def test_the_histogram_shows_both_splits(results: Results, tmp_path: Path) -> None:
+    from langchain_glimprouter.bench.journal import Journal
+
+    png = entropy_png(results, Journal(tmp_path / "study.jsonl"))
+    assert png is not None
+    image = pixels(png)
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    (tmp_path / "other").mkdir()
+    bare = made_up(tmp_path / "other", {"always large": "+"})
+    assert entropy_png(results_of(bare), bare) is None
+
+
+class Fetches(HTMLParser):
+    """Everything that a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        given = dict(attrs)
+        for name in ("src", "href", "data", "srcset", "action", "poster"):
+            if given.get(name):
+                self.found.append(f"{tag} {name}={given[name]}")
+        if "import" in (given.get("style") or "") or "url(" in (given.get("style") or ""):
+            self.found.append(str(given["style"]))
+
+
+def test_the_page_is_whole_and_fetches_nothing(results: Results) -> None:
+    page = pareto_html(results)
+    parser = Fetches()
+    parser.feed(page)
+    assert parser.found == []
+    assert parser.scripts >= 2  # plotly itself, and the figure
+    figure = page[page.index("Plotly.newPlot(") :]
+    for name in ARMS:
+        assert name in figure
+    assert not re.search(r"https?://", figure)
+    assert "mapbox" not in figure
+
+
+def test_labels_are_escaped(tmp_path: Path) -> None:
+    made = made_up(tmp_path, {"always large": "+-"})
+    results = results_of(made)
+    results.settings["task"] = "<script>alert(1)</script>"
+    assert "<script>alert" not in pareto_html(results)
+
+
+# -- labels ------------------------------------------------------------------------------------
+
+AREA = Box(0.0, 0.0, 600.0, 400.0)
+
+
+def places(points: list[tuple[float, float]]) -> list[Box]:
+    """Where labels of 80 × 14 pixels come to lie."""
+    sizes = [(80.0, 14.0)] * len(points)
+    markers = [Box.around(x, y, 10.0, 10.0) for x, y in points]
+    offsets = arrange(points, sizes, markers, AREA)
+    return [
+        Box.around(x + offset.dx, y + offset.dy, *size)
+        for (x, y), offset, size in zip(points, offsets, sizes, strict=True)
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(20.0, 580.0), st.floats(20.0, 380.0)),
+        min_size=1,
+        max_size=10,
+        unique=True,
+    )
+)
+def test_labels_never_cover_each_other(points: list[tuple[float, float]]) -> None:
+    found = places(points)
+    for index, one in enumerate(found):
+        assert one.size - one.shared(AREA) < 1e-6 * one.size
+        for other in found[index + 1 :]:
+            assert one.shared(other) < 0.02 * one.size
+
+
+def test_labels_stay_close_where_there_is_room() -> None:
+    (only,) = places([(300.0, 200.0)])
+    assert only.left - 300.0 == pytest.approx(7.0)  # right of its point
+    assert (only.bottom + only.top) / 2 == pytest.approx(200.0)
+    crowd = places([(300.0, 200.0), (302.0, 201.0), (301.0, 199.0)])
+    assert all(abs((box.left + box.right) / 2 - 300.0) < 120.0 for box in crowd)
