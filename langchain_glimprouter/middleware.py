@@ -13,10 +13,11 @@ from langchain_glimprouter.chat_models import ChatGlimpRouter, configured
 from langchain_glimprouter.errors import BudgetExceededError, ConfigurationError
 from langchain_glimprouter.messages.assembler import PROVIDER
 from langchain_glimprouter.names import unknown
-from langchain_glimprouter.routing.budget import Budget, Limit, Spent
-from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
+from langchain_glimprouter.routing.budget import Limit, Spent
 from langchain_glimprouter.routing.policies.named import as_threshold
+from langchain_glimprouter.routing.prices import Prices
 from langchain_glimprouter.routing.thresholds import Threshold
+from langchain_glimprouter.routing.trace import ModelUsage, TurnUsage
 
 try:
     from langchain.agents.middleware.types import (
@@ -56,6 +57,7 @@ _UNITS = {
     "large_tokens": "tokens of the large model",
     "seconds": "seconds of the large model",
     "interventions": "interventions",
+    "cost": "in token cost",
 }
 _ANYTHING = (HumanMessage("?"),)
 
@@ -178,7 +180,7 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         handler: Callable[[ModelRequest[ContextT]], ModelResponse[ResponseT]],
     ) -> ModelResponse[ResponseT] | ExtendedModelResponse[ResponseT]:
         """Call the model with the threshold and the budget in force, and count what it used."""
-        return _counted(request, handler(self._steered(request)))
+        return self._counted(request, handler(self._steered(request)))
 
     async def awrap_model_call(
         self,
@@ -186,7 +188,7 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[ResponseT]]],
     ) -> ModelResponse[ResponseT] | ExtendedModelResponse[ResponseT]:
         """See `wrap_model_call`."""
-        return _counted(request, await handler(self._steered(request)))
+        return self._counted(request, await handler(self._steered(request)))
 
     # -- within --------------------------------------------------------------------------------
 
@@ -202,16 +204,16 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
         threshold = self._chosen(request)
         if threshold is not None:
             settings["threshold"] = threshold
-        run, thread = (self._limits[scope].left(used) for scope, used in spent.items())
-        left = run.narrowed(thread)
-        if left != Limit():
+        left = [self._limits[scope].left(used) for scope, used in spent.items()]
+        if any(limit != Limit() for limit in left):
             keywords = configured(None, {**bound, **settings})
             steering = {name: keywords[name] for name in _STEERING if name in keywords}
             policy = model.settle(_ANYTHING, steering)[0].policy
-            if isinstance(policy, GlimpRouter):
-                settings["threshold"] = Budget(
-                    policy.threshold, left.large_tokens, left.seconds, left.interventions
-                )
+            inner = getattr(policy, "threshold", None)
+            if isinstance(inner, Threshold):
+                for limit in left:
+                    inner = limit.over(inner)
+                settings["threshold"] = inner
         return request.override(model_settings=settings)
 
     def _chosen(self, request: ModelRequest[ContextT]) -> Threshold | None:
@@ -234,6 +236,22 @@ class GlimpRouterMiddleware(AgentMiddleware[AgentState[ResponseT], ContextT, Res
             for name in self._limits[scope].reached(used)
         ]
         return f"The large model's budget is spent: {', '.join(reached)}" if reached else ""
+
+    def _counted(
+        self, request: ModelRequest[Any], response: ModelResponse[ResponseT]
+    ) -> ModelResponse[ResponseT] | ExtendedModelResponse[ResponseT]:
+        """Add what a response used to the state."""
+        found = (getattr(message, "response_metadata", {}) for message in response.result)
+        turns = [metadata.get(PROVIDER) for metadata in found]
+        update = {}
+        for scope, before in _spent_so_far(request.state).items():
+            spent = before
+            for turn in turns:
+                if isinstance(turn, dict):
+                    spent = spent.plus(_spent_by(turn, self._limits[scope].prices))
+            if spent != before:
+                update[f"{scope}_large_model"] = spent._asdict()
+        return ExtendedModelResponse(response, Command(update=update)) if update else response
 
 
 def _is_rule(threshold: float | Threshold | Rule | None) -> TypeIs[Rule]:
@@ -260,29 +278,14 @@ def _spent_so_far(state: Mapping[str, Any]) -> dict[str, Spent]:
     return {scope: Spent(**state.get(f"{scope}_large_model", {})) for scope in ("run", "thread")}
 
 
-def _counted(
-    request: ModelRequest[Any], response: ModelResponse[ResponseT]
-) -> ModelResponse[ResponseT] | ExtendedModelResponse[ResponseT]:
-    """Add what a response used to the state."""
-    used = Spent()
-    for message in response.result:
-        routing = getattr(message, "response_metadata", {}).get(PROVIDER)
-        if isinstance(routing, dict):
-            used = used.plus(_spent_by(routing))
-    if used == Spent():
-        return response
-    update = {
-        f"{scope}_large_model": spent.plus(used)._asdict()
-        for scope, spent in _spent_so_far(request.state).items()
+def _spent_by(summary: Mapping[str, Any], prices: Prices | None) -> Spent:
+    """Return what a turn's summary says; see `RoutingTrace.summary`."""
+    models = {
+        role: ModelUsage(
+            **{name: count for name, count in tokens.items() if name in ModelUsage.model_fields},
+            seconds=summary["seconds"][role],
+            steps=summary["steps"][role],
+        )
+        for role, tokens in summary["tokens"].items()
     }
-    return ExtendedModelResponse(response, Command(update=update))
-
-
-def _spent_by(summary: Mapping[str, Any]) -> Spent:
-    """Return what a turn's summary says of the large model; see `RoutingTrace.summary`."""
-    tokens = summary["tokens"]["large"]
-    return Spent(
-        sum(tokens[name] for name in ("decode", "probe", "discarded")),
-        summary["seconds"]["large"],
-        summary["steps"]["large"],
-    )
+    return Spent.of(TurnUsage(**models), prices)

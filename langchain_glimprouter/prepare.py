@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter.errors import ConfigurationError
-from langchain_glimprouter.messages.convert import session_key
+from langchain_glimprouter.messages.convert import last_question, session_key
 from langchain_glimprouter.messages.prompt import Rendering, render_prompts
 from langchain_glimprouter.messages.think_tags import tags_of_parser, tags_of_templates
 from langchain_glimprouter.messages.tool_format import answer_schema, find_format
@@ -54,7 +54,7 @@ def prepare(
         options = _with_tools(call, options, rendering, vocabularies)
     elif use.schema is not None:
         options = replace(options, constraint=answer_schema(use.schema))
-    return TurnRequest(rendering.prompts, rendering.opening, options)
+    return TurnRequest(rendering.prompts, rendering.opening, options, last_question(conversation))
 
 
 def _think_tags(call: Call, vocabularies: Mapping[Role, Vocabulary]) -> tuple[str, str]:

@@ -139,7 +139,8 @@ def test_nothing_more_is_asked_of_the_engines() -> None:
 
     def counting(render: Any) -> Any:
         def count(*arguments: Any, **options: Any) -> Any:
-            rendered.append(1)
+            if len(arguments[0]) == 1:  # not the template's own ways, found out once
+                rendered.append(1)
             return render(*arguments, **options)
 
         return count

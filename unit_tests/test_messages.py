@@ -23,7 +23,7 @@ from langchain_glimprouter.messages.convert import (
     session_key,
     to_template_messages,
 )
-from langchain_glimprouter.messages.prompt import render_prompts
+from langchain_glimprouter.messages.prompt import find_aside, render_prompts
 from unit_tests.models import ANSWER, THOUGHT, router
 
 TAGS = ("<think>", "</think>")
@@ -173,7 +173,8 @@ class Template(ScriptedVocabulary):
         self.variables: dict[str, Any] = {}
 
     def render(self, messages: Any, *, tools: Any = None, **variables: Any) -> str:
-        self.variables = variables
+        if len(messages) == 1:
+            self.variables = variables
         return super().render(messages, tools=tools, enable_thinking=False) + self.end
 
 
@@ -221,6 +222,34 @@ def test_templates_agree_on_the_thought(
     small: str, large: str, thinking: bool | None, expected: tuple[str, str, str]
 ) -> None:
     assert render(small, large, thinking) == expected
+
+
+@pytest.mark.parametrize("end", ["", OPEN, TAG, CLOSED, "<think>\n\n"])
+def test_a_question_in_between_is_answered_without_a_thought(end: str) -> None:
+    vocabulary: Any = Template(end)
+    before, behind = find_aside(vocabulary, {}, TAGS) or ("", "")
+    assert before == "<|end|><|user|>"
+    assert behind.startswith("<|end|><|assistant|>")
+    answer = behind.removeprefix("<|end|><|assistant|>")
+    assert not answer or answer.rstrip().endswith("</think>")
+    assert find_aside(vocabulary, {}, TAGS) == (before, behind)
+
+
+def test_a_template_that_hides_what_a_model_wrote_allows_no_question() -> None:
+    class Hiding(Template):
+        def render(self, messages: Any, *, tools: Any = None, **variables: Any) -> str:
+            return super().render([m for m in messages if m["role"] != "assistant"])
+
+    class Refusing(Template):
+        def render(self, messages: Any, *, tools: Any = None, **variables: Any) -> str:
+            if len(messages) > 1:
+                msg = "one message only"
+                raise ConfigurationError(msg)
+            return super().render(messages)
+
+    for kind in (Hiding, Refusing):
+        vocabulary: Any = kind("")
+        assert find_aside(vocabulary, {}, TAGS) is None
 
 
 def test_a_question_about_the_tag_opens_nothing() -> None:

@@ -28,6 +28,7 @@ from langchain_glimprouter.routing.trace import RoutingTrace, StepTrace
 
 PROMPT = "<|user|>What is 3 + 4?<|end|><|assistant|>"
 OPENED: Opening = "opened"
+ASIDE = ("<|end|><|user|>", "<|end|><|assistant|>")
 
 
 @dataclass
@@ -86,8 +87,8 @@ class Opener(Recorder):
 
     opening: tuple[str, ...] = ()
 
-    def _script(self, request: GenerationRequest) -> Any:
-        script = super()._script(request)
+    def _script(self, request: GenerationRequest, index: int = 0) -> Any:
+        script = super()._script(request, index)
         if "<think>" in self._vocabulary.decode(request.token_ids):
             return script
         script._place.thinking = True
@@ -153,8 +154,9 @@ def turn_request(
     prompts: dict[Role, Prompt] = {}
     for role, engine in (("small", small), ("large", large)):
         vocabulary = ScriptedVocabulary(engine._vocabulary.unit)
-        prompts[role] = Prompt(text, vocabulary.encode(text, special=True))  # type: ignore[index]
-    return TurnRequest(prompts, opening, TurnOptions(**options))
+        ids = vocabulary.encode(text, special=True)
+        prompts[role] = Prompt(text, ids, ASIDE)  # type: ignore[index]
+    return TurnRequest(prompts, opening, TurnOptions(**options), "What is 3 + 4?")
 
 
 def events_of(
@@ -237,8 +239,12 @@ def check_steps(trace: RoutingTrace) -> None:
     assert [step.index for step in trace.steps] == list(range(len(trace.steps)))
     assert trace.thought + trace.answer == trace.text
     for step in trace.steps:
-        assert (step.probe is not None) == (step.reason == "entropy")
-        if step.probe is not None:
+        if step.draft is None:
+            assert (step.probe is not None) == (step.reason == "entropy")
+        else:
+            assert step.reason == step.draft.signal
+            assert step.writer == ("small" if step.draft.accepted else "large")
+        if step.draft is None and step.probe is not None:
             tau = float("inf") if step.probe.threshold is None else step.probe.threshold
             assert step.writer == ("large" if step.probe.entropy > tau else "small")
             assert step.probe.lower <= step.probe.upper
@@ -250,7 +256,7 @@ def check_usage(played: Played) -> None:
     trace = played.trace
     usage, steps = trace.usage, trace.steps
     both = (usage.small, usage.large)
-    for name in ("probe", "discarded", "prefill", "cached"):
+    for name in ("probe", "rejected", "discarded", "prefill", "cached"):
         total = sum(getattr(step.tokens, name) for step in steps)
         assert total == sum(getattr(share, name) for share in both), name
     written = usage.thinking_tokens + usage.answer_tokens
@@ -264,7 +270,7 @@ def check_usage(played: Played) -> None:
         assert share.steps == sum(step.reason != "answer" for step in own)
         assert share.requests == len(engine.calls)
         made = sum(len(call.produced) for call in engine.calls)
-        assert share.decode + share.probe + share.discarded == made
+        assert share.decode + share.probe + share.rejected + share.discarded == made
         read = sum(len(call.context) for call in engine.calls if call.produced)
         assert share.prefill + share.cached == read
     writers = [step.writer for step in steps]

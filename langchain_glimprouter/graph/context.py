@@ -11,9 +11,10 @@ from langgraph.runtime import get_runtime
 
 from langchain_glimprouter.chat_models import ChatGlimpRouter
 from langchain_glimprouter.errors import ConfigurationError
-from langchain_glimprouter.routing.budget import Budget, Limit
+from langchain_glimprouter.routing.budget import Limit, Spent
 from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
 from langchain_glimprouter.routing.policies.named import as_threshold, with_threshold
+from langchain_glimprouter.routing.prices import Prices
 from langchain_glimprouter.routing.thresholds import Fixed, Threshold
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_glimprouter.routing.policies.base import Policy
 
-_LIMITS = ("large_tokens", "seconds", "interventions")
+_LIMITS = Spent._fields
 
 
 @dataclass
@@ -37,6 +38,8 @@ class GlimpRouterContext:
         max_large_tokens: Tokens that the large model may write in a turn.
         max_seconds: Wall time of the large model's steps in a turn, in seconds.
         max_interventions: Routed steps that the large model may write in a turn.
+        max_cost: What a turn's tokens may cost before the small model takes over.
+        prices: What tokens cost; for `max_cost`.
 
     Raises:
         ConfigurationError: If a budget is zero or below, or the threshold is none.
@@ -46,6 +49,8 @@ class GlimpRouterContext:
     max_large_tokens: int | None = None
     max_seconds: float | None = None
     max_interventions: int | None = None
+    max_cost: float | None = None
+    prices: Prices | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work before anything runs."""
@@ -75,16 +80,18 @@ def steered(policy: Policy, context: Any) -> Policy:
     threshold = _read(context, "threshold")
     if threshold is not None:
         policy = with_threshold(policy, as_threshold(threshold))
-    limits = {name: _read(context, f"max_{name}") for name in _LIMITS}
+    limits: dict[str, Any] = {name: _read(context, f"max_{name}") for name in _LIMITS}
     if all(limit is None for limit in limits.values()):
         return policy
+    if limits["cost"] is not None:
+        limits["prices"] = _read(context, "prices")
     try:
-        Limit(**limits)
+        limit = Limit(**limits)
     except ConfigurationError as error:
-        msg = f"max_{error}"
+        msg = str(error) if str(error).startswith("prices") else f"max_{error}"
         raise ConfigurationError(msg) from None
-    inner = policy.threshold if isinstance(policy, GlimpRouter) else Fixed(0.0)
-    return with_threshold(policy, Budget(inner, **limits))
+    inner = getattr(policy, "threshold", None) or Fixed(0.0)
+    return with_threshold(policy, limit.over(inner))
 
 
 def unbound(model: Runnable[Any, Any]) -> tuple[ChatGlimpRouter, dict[str, Any], RunnableConfig]:
@@ -114,8 +121,9 @@ def budgeted(keywords: Mapping[str, Any], policy: Policy, context: Any) -> dict[
     wanted = steered(policy, context)
     if wanted is policy:
         return dict(keywords)
-    assert isinstance(wanted, GlimpRouter)
-    return {**keywords, "threshold": wanted.threshold}
+    threshold = getattr(wanted, "threshold", None)
+    assert threshold is not None  # no policy without one takes another
+    return {**keywords, "threshold": threshold}
 
 
 def _read(context: Any, name: str) -> Any:

@@ -60,6 +60,14 @@ def session_key(conversation: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(start, default=str).encode()).hexdigest()[:32]
 
 
+def last_question(conversation: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the user's last message; empty if there is none."""
+    for message in reversed(conversation):
+        if message["role"] == "user":
+            return str(message["content"])
+    return ""
+
+
 def _convert(message: BaseMessage) -> dict[str, Any]:
     content = _text(message)
     if isinstance(message, AIMessage):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from langchain_glimprouter.errors import Role
+from langchain_glimprouter.errors import ConfigurationError, Role
 from langchain_glimprouter.messages.tool_prompt import with_tools_as_text
 from langchain_glimprouter.routing.options import Opening, Prompt
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.engines.base import Vocabulary
 
 
+_ASIDES: WeakKeyDictionary[Vocabulary, dict[str, tuple[str, str] | None]] = WeakKeyDictionary()
 _PLAIN = ({"role": "user", "content": "Hello."},)
 _ANY_TOOL = (
     {
@@ -92,10 +95,55 @@ def render_prompts(
         elif opening == "none" and state in ("opened", "tag"):
             texts[role] += f"\n\n{end}\n\n" if state == "tag" else f"\n{end}\n\n"
     prompts = {
-        role: Prompt(text, vocabularies[role].encode(text, special=True))
+        role: Prompt(
+            text,
+            vocabularies[role].encode(text, special=True),
+            find_aside(vocabularies[role], options, tags),
+        )
         for role, text in texts.items()
     }
     return Rendering(prompts, opening, frozenset(generic))
+
+
+def find_aside(
+    vocabulary: Vocabulary, options: Mapping[str, Any], tags: tuple[str, str]
+) -> tuple[str, str] | None:
+    """Return what a template puts around a question about the model's own unfinished text.
+
+    The question is answered without a thought.
+
+    Args:
+        vocabulary: Renders.
+        options: Further variables of the template.
+        tags: How the models mark a thought.
+    """
+    known = _ASIDES.setdefault(vocabulary, {})
+    key = json.dumps([options, tags], sort_keys=True, default=repr)
+    if key not in known:
+        known[key] = _find_aside(vocabulary, {**options, "enable_thinking": False}, tags)
+    return known[key]
+
+
+def _find_aside(
+    vocabulary: Vocabulary, options: Mapping[str, Any], tags: tuple[str, str]
+) -> tuple[str, str] | None:
+    written, asked = "GLIMPSED-TEXT", "GLIMPSED-QUESTION"
+    messages = (
+        *_PLAIN,
+        {"role": "assistant", "content": written},
+        {"role": "user", "content": asked},
+    )
+    try:
+        text = vocabulary.render(messages, **options)
+    except ConfigurationError:
+        return None
+    _, found, rest = text.partition(written)
+    before, found_too, behind = rest.partition(asked)
+    if not (found and found_too):
+        return None
+    if _opening(behind, tags) in ("opened", "tag"):
+        behind += f"\n{tags[1]}\n\n"
+    return before, behind
 
 
 def _knows_tools(

@@ -31,10 +31,14 @@ class Prompt:
     Attributes:
         text: What its chat template made.
         token_ids: The same, encoded.
+        aside: What the template puts before and behind a user's question that follows upon the
+            model's unfinished text, up to where the model answers it: how a judge is asked.
+            `None` where the template allows no such thing.
     """
 
     text: str
     token_ids: Sequence[int]
+    aside: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,10 @@ class TurnRequest:
         prompts: The conversation as each needed model renders it.
         opening: How the prompts leave the thought.
         options: Limits and habits.
+        problem: The user's last message, for reward models.
     """
 
     prompts: Mapping[Role, Prompt]
     opening: Opening = "none"
     options: TurnOptions = field(default_factory=TurnOptions)
+    problem: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from langchain_glimprouter.routing.scanner import Scanner
 from langchain_glimprouter.routing.steps import Steps, Whole
@@ -11,6 +11,9 @@ from langchain_glimprouter.routing.steps import Steps, Whole
 if TYPE_CHECKING:
     from langchain_glimprouter.routing.options import TurnOptions
     from langchain_glimprouter.routing.trace import Phase
+
+PassageEnd = Literal["marker", "limit", "delimiter", "length"]
+"""What ends with a token: the passage by a marker or its limit, or a step of it."""
 
 CHARACTER_TOKENS = 8
 """No character takes more tokens; a step may grow by so many to end on a whole character or tag."""
@@ -85,6 +88,22 @@ class Passage:
             shown = shown.lstrip()
             self.trim = not shown
         return shown
+
+    def ending(self, text: str, tokens: int, limit: int) -> PassageEnd | None:
+        """Tell what ends with a token that was just shown and counted.
+
+        Args:
+            text: Its text.
+            tokens: Tokens of its step so far.
+            limit: Most tokens of the passage.
+        """
+        if self.scanner.found is not None:
+            return "marker"
+        if self.tokens >= limit:
+            return "limit"
+        if self.ends_step(text):
+            return "delimiter"
+        return "length" if self.must_cut(text, tokens) else None
 
     def ends_step(self, text: str) -> bool:
         """Take a token's text; tell whether a delimiter ends the step with it."""

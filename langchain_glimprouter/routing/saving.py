@@ -23,7 +23,7 @@ from langchain_glimprouter.routing.thought import (
     Thought,
 )
 from langchain_glimprouter.routing.thresholds import Decision
-from langchain_glimprouter.routing.trace import StepTokens, TurnUsage
+from langchain_glimprouter.routing.trace import DraftTrace, StepTokens, TurnUsage
 from langchain_glimprouter.routing.turn import Turn
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from langchain_glimprouter.routing.pair import EnginePair
 
-_VERSION = 1
+_VERSION = 2
 _SHARED = "shared"
 _JUDGED = ("delimiter", "length")  # ends of the steps that the loop guard saw
 
@@ -50,7 +50,9 @@ def save_turn(turn: Turn) -> Thought:
     prompts = {role: contexts.prompts[role] for role in roles}
     first = prompts[roles[0]]
     one = all(
-        prompt.text == first.text and prompt.token_ids == first.token_ids
+        prompt.text == first.text
+        and prompt.token_ids == first.token_ids
+        and prompt.aside == first.aside
         for prompt in prompts.values()
     )
     return Thought(
@@ -60,6 +62,7 @@ def save_turn(turn: Turn) -> Thought:
         if one
         else {role: _prompt(prompt) for role, prompt in prompts.items()},
         opening=turn.request.opening,
+        problem=turn.request.problem,
         options=SavedOptions(
             think_tags=list(options.think_tags),
             constraint=None if options.constraint is None else dict(options.constraint),
@@ -126,9 +129,10 @@ def resume_turn(
     )
     prompts = {role: _of(thought["prompts"], role) for role in roles}
     request = TurnRequest(
-        {role: Prompt(prompt["text"], prompt["token_ids"]) for role, prompt in prompts.items()},
+        {role: _load_prompt(prompt) for role, prompt in prompts.items()},
         thought["opening"],
         options,
+        thought["problem"],
     )
     turn = Turn(pair, request, wish)
     turn.settle()  # its beginning was told long ago
@@ -188,6 +192,7 @@ def save_decision(decision: Decision) -> SavedDecision:
         else [entropy.estimate, entropy.lower, entropy.upper, entropy.seen_mass],
         threshold=threshold if threshold is not None and math.isfinite(threshold) else None,
         candidates=[[text, probability] for text, probability in decision.candidates],
+        draft=None if decision.draft is None else decision.draft.model_dump(mode="json"),
     )
 
 
@@ -199,6 +204,7 @@ def load_decision(saved: SavedDecision) -> Decision:
         None if saved["entropy"] is None else Entropy(*saved["entropy"]),
         saved["threshold"],
         tuple((str(text), float(probability)) for text, probability in saved["candidates"]),
+        None if saved["draft"] is None else DraftTrace.model_validate(saved["draft"]),
     )
 
 
@@ -243,7 +249,18 @@ def _named(models: Mapping[Role, SavedModel]) -> str:
 
 
 def _prompt(prompt: Prompt) -> SavedPrompt:
-    return SavedPrompt(text=prompt.text, token_ids=list(prompt.token_ids))
+    return SavedPrompt(
+        text=prompt.text,
+        token_ids=list(prompt.token_ids),
+        aside=None if prompt.aside is None else list(prompt.aside),
+    )
+
+
+def _load_prompt(saved: SavedPrompt) -> Prompt:
+    aside = saved["aside"]
+    return Prompt(
+        saved["text"], saved["token_ids"], None if aside is None else (aside[0], aside[1])
+    )
 
 
 def _of(saved: Mapping[str, Any], role: Role) -> Any:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from langchain_glimprouter.errors import Role
-    from langchain_glimprouter.routing.trace import Phase, StepTrace
+    from langchain_glimprouter.routing.trace import DraftTrace, Phase, StepTrace
 
 
 class Spending:
@@ -22,6 +22,8 @@ class Spending:
         since: What was spent since the last finished step.
         kept: Tokens that became part of the turn.
         probes: Tokens that were only looked at.
+        held: Tokens of drafts that are neither kept nor dropped yet.
+        rejected: Tokens of drafts that were dropped.
     """
 
     def __init__(self, models: Mapping[Role, str]) -> None:
@@ -31,6 +33,8 @@ class Spending:
         self.since = StepTokens()
         self.kept = 0
         self.probes = 0
+        self.held = 0
+        self.rejected = 0
         self._began = self._mark = time.perf_counter()
 
     @property
@@ -66,6 +70,18 @@ class Spending:
         self.usage.of(role).probe += 1
         self.since.probe += 1
 
+    @property
+    def taken(self) -> int:
+        """Tokens that found their place: all that were received but those nobody asked for."""
+        return self.kept + self.probes + self.held + self.rejected
+
+    def reject(self, role: Role, tokens: int) -> None:
+        """Count tokens of a draft that was dropped."""
+        self.held -= tokens
+        self.rejected += tokens
+        self.usage.of(role).rejected += tokens
+        self.since.rejected += tokens
+
     def discard(self, role: Role, tokens: int) -> None:
         """Count tokens that were dropped."""
         self.usage.of(role).discarded += tokens
@@ -78,7 +94,7 @@ class Spending:
         self.usage.thinking_tokens += tokens
 
     def step(
-        self, role: Role, phase: Phase, tokens: int, *, routed: bool
+        self, role: Role, phase: Phase, tokens: int, *, routed: bool, draft: DraftTrace | None
     ) -> tuple[StepTokens, float]:
         """Count a finished step; return what it cost, in tokens and seconds."""
         now = time.perf_counter()
@@ -89,6 +105,12 @@ class Spending:
         usage.decode += tokens
         usage.seconds += seconds
         usage.steps += routed
+        if draft is not None:  # the other model had its share in it
+            other: Role = "small" if role == "large" else "large"
+            spent_there = draft.seconds if role == "large" else draft.judge_seconds
+            spent_there = min(spent_there, seconds)
+            self.usage.of(other).seconds += spent_there
+            usage.seconds -= spent_there
         if phase == "thinking":
             self.usage.thinking_tokens += tokens
         else:
@@ -98,5 +120,5 @@ class Spending:
     def charge(self, step: StepTrace) -> None:
         """Add what came behind the last step's end to that step."""
         spent, self.since = self.since, StepTokens()
-        for name in ("probe", "discarded", "prefill", "cached"):
+        for name in ("probe", "rejected", "discarded", "prefill", "cached"):
             setattr(step.tokens, name, getattr(step.tokens, name) + getattr(spent, name))

@@ -22,6 +22,7 @@ class SavedPrompt(TypedDict):
 
     text: str
     token_ids: list[int]
+    aside: list[str] | None
 
 
 class SavedPassage(TypedDict):
@@ -59,6 +60,7 @@ class SavedDecision(TypedDict):
     entropy: list[float] | None
     threshold: float | None
     candidates: list[list[str | float]]
+    draft: dict[str, Any] | None
 
 
 class Thought(TypedDict):
@@ -69,6 +71,7 @@ class Thought(TypedDict):
         models: Who writes, by role.
         prompts: The conversation as each model read it, by role; `shared` where both read the same.
         opening: How the prompts left the thought.
+        problem: The user's last message.
         options: What was found out when they were rendered.
         token_ids: What was written behind them, by role; `shared` with one vocabulary.
         spans: Who wrote which of these tokens, in order.
@@ -95,6 +98,7 @@ class Thought(TypedDict):
     models: dict[Role, SavedModel]
     prompts: dict[str, SavedPrompt]
     opening: Opening
+    problem: str
     options: SavedOptions
     token_ids: dict[str, list[int]]
     spans: list[Span]

@@ -11,7 +11,7 @@ from langchain_glimprouter.errors import ConfigurationError, Role
 
 if TYPE_CHECKING:
     from langchain_glimprouter.routing.entropy import Entropy
-    from langchain_glimprouter.routing.trace import TurnUsage
+    from langchain_glimprouter.routing.trace import DraftTrace, TurnUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,11 @@ class Decision:
     Attributes:
         writer: The chosen model.
         reason: What decided: `entropy`, `first_steps`, `always`, `random`, `answer` (by one model,
-            unrouted), `steered` (by a person).
+            unrouted), `steered` (by a person), or the signal that judged a draft; see `DraftTrace`.
         entropy: The probe's entropy, where there was a probe.
         threshold: The threshold in force, in nats.
         candidates: The probe's likeliest tokens, as (text, probability).
+        draft: The draft that was judged, where there was one.
     """
 
     writer: Role
@@ -32,6 +33,7 @@ class Decision:
     entropy: Entropy | None = None
     threshold: float | None = None
     candidates: tuple[tuple[str, float], ...] = ()
+    draft: DraftTrace | None = None
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ from langchain_glimprouter.routing.passage import CHARACTER_TOKENS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from langchain_glimprouter.engines.base import Sampling, TopLogprobs
+    from langchain_glimprouter.engines.base import GenerationDelta, Sampling, TopLogprobs
     from langchain_glimprouter.errors import Role
     from langchain_glimprouter.routing.turn import Turn
 
@@ -35,6 +36,7 @@ class Asking:
         stop: Strings at which the engine ends the request.
         max_tokens: Most tokens, where that is less than the budget leaves.
         sampling: How tokens are drawn, where it differs from the turn's.
+        behind: For a draft: its tokens so far.
     """
 
     one_step: bool = False
@@ -43,29 +45,24 @@ class Asking:
     stop: Sequence[str] = ()
     max_tokens: int | None = None
     sampling: Sampling | None = None
+    behind: Sequence[int] | None = None
 
 
 async def read_tokens(turn: Turn, role: Role, asking: Asking) -> AsyncGenerator[Token]:
     """Let a model write on from where a turn stands; see `Turn.tokens`."""
     one_step = asking.one_step and not turn.passage.unsplit
-    request = _request(turn, role, asking, one_step=one_step)
+    request = make_request(turn, role, asking, one_step=one_step)
     if request is None:
-        turn.end_late("context_window")
+        if not asking.behind:
+            turn.end_late("context_window")
         return
-    opening = turn.opening
-    if opening is not None:
-        opening.restart()
-    spending, received, first, last, finish = turn.spending, 0, True, -1, None
-    spending.request(role)
-    size, kept, probes = len(request.token_ids), spending.kept, spending.probes
-    generator = turn.pair.engines[role].generate(request)
-    reader = _OpeningReader(turn, role) if opening is not None else None
-    try:
-        async for delta in generator:
-            if first:
-                first = False
-                spending.prefill(role, size, delta.cached_tokens or 0)
-            received += len(delta.token_ids)
+    reader = None
+    if turn.opening is not None and not asking.behind:
+        turn.opening.restart()
+        reader = _OpeningReader(turn, role)
+    last, finish = -1, None
+    async with aclosing(send(turn, role, request)) as deltas:
+        async for delta in deltas:
             for index, token_id in enumerate(delta.token_ids):
                 last = token_id
                 token = Token(token_id, delta.top_logprobs[index] if delta.top_logprobs else None)
@@ -75,15 +72,7 @@ async def read_tokens(turn: Turn, role: Role, asking: Asking) -> AsyncGenerator[
                 for released in reader.read(token):
                     yield released
             finish = delta.finish_reason
-    except EngineError as error:
-        error.role = role
-        error.model = error.model or turn.pair.model(role)
-        raise
-    finally:
-        await generator.aclose()
-        taken = spending.kept - kept + spending.probes - probes
-        spending.discard(role, received - taken)
-    if turn.done or asking.token_ids is not None:
+    if turn.done or asking.token_ids is not None or asking.behind is not None:
         return
     expected = last in request.stop_token_ids or last in turn.contexts.eos_ids[role]
     if finish == "stop" and not expected:
@@ -92,7 +81,37 @@ async def read_tokens(turn: Turn, role: Role, asking: Asking) -> AsyncGenerator[
         turn.end_late("context_window")
 
 
-def _request(turn: Turn, role: Role, asking: Asking, *, one_step: bool) -> GenerationRequest | None:
+async def send(
+    turn: Turn, role: Role, request: GenerationRequest
+) -> AsyncGenerator[GenerationDelta]:
+    """Send a request; count it, its context, and what nobody took of its tokens.
+
+    Raises:
+        EngineError: With the role in it.
+    """
+    spending, received, first = turn.spending, 0, True
+    spending.request(role)
+    size, taken = len(request.token_ids), spending.taken
+    generator = turn.pair.engines[role].generate(request)
+    try:
+        async for delta in generator:
+            if first:
+                first = False
+                spending.prefill(role, size, delta.cached_tokens or 0)
+            received += len(delta.token_ids)
+            yield delta
+    except EngineError as error:
+        error.role = role
+        error.model = error.model or turn.pair.model(role)
+        raise
+    finally:
+        await generator.aclose()
+        spending.discard(role, received - (spending.taken - taken))
+
+
+def make_request(
+    turn: Turn, role: Role, asking: Asking, *, one_step: bool
+) -> GenerationRequest | None:
     """Return the request to send, or `None` if there is no room for a token."""
     options = turn.request.options
     constraint = options.constraint if turn.phase == "answer" else None
@@ -100,7 +119,8 @@ def _request(turn: Turn, role: Role, asking: Asking, *, one_step: bool) -> Gener
         msg = "the engine broke off in the middle of an answer that follows a grammar"
         raise EngineRequestError(msg, model=turn.pair.model(role), role=role)
     turn.contexts.sync()
-    room = turn.room.left(role, turn.phase, turn.passage.tokens)
+    behind = asking.behind or ()
+    room = turn.room.left(role, turn.phase, turn.passage.tokens) - len(behind)
     if one_step and options.steps.delimiters:
         room = min(room, options.max_step_tokens + CHARACTER_TOKENS)
     if asking.max_tokens is not None:
@@ -108,6 +128,8 @@ def _request(turn: Turn, role: Role, asking: Asking, *, one_step: bool) -> Gener
     if room <= 0:
         return None
     context = turn.contexts.token_ids[role] if asking.token_ids is None else asking.token_ids
+    if behind:
+        context = [*context, *behind]
     seed = options.seed
     return GenerationRequest(
         token_ids=context,
@@ -125,18 +147,19 @@ def _request(turn: Turn, role: Role, asking: Asking, *, one_step: bool) -> Gener
 class _OpeningReader:
     """Holds a model's first tokens back until it is clear what they open."""
 
-    __slots__ = ("_decoder", "_role", "_turn", "_waiting")
+    __slots__ = ("_decoder", "_role", "_through", "_turn", "_waiting")
 
     def __init__(self, turn: Turn, role: Role) -> None:
         self._turn = turn
         self._role = role
         self._decoder = turn.contexts.decoder(role)
         self._waiting: list[Token] = []
+        self._through = False  # a draft goes on while it is open what its first token began
 
     def read(self, token: Token) -> Sequence[Token]:
         """Take a token; return those that belong to the first step."""
         opening = self._turn.opening
-        if opening is None:
+        if opening is None or self._through:
             return (token,)
         self._waiting.append(token)
         verdict = opening.push(self._decoder.push(token.id))
@@ -144,6 +167,7 @@ class _OpeningReader:
             return ()
         waiting, self._waiting = self._waiting, []
         if verdict == "release":
+            self._through = True
             return waiting
         self._turn.keep_opening(self._role, [token.id for token in waiting])
         return ()

@@ -38,8 +38,11 @@ ThoughtEnd = Literal[
 ]
 """Why a thought ended. `closed`: a model wrote `</think>`; else it was forced."""
 
-StepEnd = Literal["delimiter", "length", "end_of_text", "closed", "stop", "budget", "interrupted"]
-"""Why a step ended. `length`: at `max_step_tokens`; `budget`: the phase's tokens ran out."""
+StepEnd = Literal[
+    "delimiter", "length", "end_of_text", "closed", "stop", "budget", "interrupted", "stripped"
+]
+"""Why a step ended. `length`: at `max_step_tokens`; `budget`: the phase's tokens ran out;
+`stripped`: a draft wanted to end the thought behind it, which was left to the large model."""
 
 PhaseEnd = Literal[
     "closed",
@@ -112,12 +115,47 @@ class ProbeTrace(_Record):
         return Entropy(self.entropy, self.lower, self.upper, self.seen_mass)
 
 
+class DraftTrace(_Record):
+    """A whole step that the small model drafted, and what was made of it.
+
+    Attributes:
+        signal: What judged it: `step_entropy`, `step_perplexity`, `overconfidence`, `hesitation`,
+            `score` (0 to 9), `reward` (0 to 1), `selection` (number of the chosen draft from 1, 0
+            for none), or `empty`, where there was nothing to judge.
+        value: The signal's value, in its own unit; `None` where there was none.
+        threshold: What it was compared with.
+        accepted: Whether a draft became the step.
+        drafts: How many drafts there were.
+        tokens: Tokens of all drafts.
+        seconds: Wall time of drafting, in seconds.
+        judge_seconds: Wall time of judging, in seconds.
+        entropy: Mean entropy over the draft's tokens (H_step), in nats.
+        perplexity: Perplexity of the draft (PPL_step).
+        overconfidence: Share of its tokens with a probability above 1/1.05.
+        rejected: Texts of the dropped drafts.
+    """
+
+    signal: str
+    value: float | None = None
+    threshold: float | None = None
+    accepted: bool
+    drafts: int = 1
+    tokens: int = 0
+    seconds: float = 0.0
+    judge_seconds: float = 0.0
+    entropy: float | None = None
+    perplexity: float | None = None
+    overconfidence: float | None = None
+    rejected: list[str] = Field(default_factory=list)
+
+
 class StepTokens(_Record):
     """Tokens spent on one step, both models together.
 
     Attributes:
         decode: Tokens of the step itself.
-        probe: Tokens written only to be looked at, and dropped.
+        probe: Tokens written only to be looked at, and dropped; a judge's verdicts are such.
+        rejected: Tokens of drafts that were dropped.
         discarded: Other tokens that came behind the step's end and were dropped.
         prefill: Context tokens computed by requests begun for this step.
         cached: Context tokens that the prefix cache spared those requests.
@@ -125,6 +163,7 @@ class StepTokens(_Record):
 
     decode: int = 0
     probe: int = 0
+    rejected: int = 0
     discarded: int = 0
     prefill: int = 0
     cached: int = 0
@@ -141,6 +180,7 @@ class StepTrace(_Record):
         writer: Which model wrote it.
         reason: What decided; see `Decision.reason`.
         probe: The glimpse, where there was one.
+        draft: The draft, where there was one, kept or not.
         tokens: Tokens spent.
         seconds: Wall time since the step before.
         ended_by: Why it ended.
@@ -153,6 +193,7 @@ class StepTrace(_Record):
     writer: Role
     reason: str
     probe: ProbeTrace | None = None
+    draft: DraftTrace | None = None
     tokens: StepTokens
     seconds: float
     ended_by: StepEnd
@@ -166,11 +207,13 @@ class ModelUsage(_Record):
         steps: Routed steps it wrote.
         requests: Requests sent to its engine.
         decode: Tokens it wrote that stayed.
-        probe: Tokens it wrote as probes that were dropped.
+        probe: Tokens it wrote as probes or verdicts that were dropped.
+        rejected: Tokens it wrote as drafts that were dropped.
         discarded: Other tokens it wrote that were dropped.
         prefill: Context tokens it computed; all of a request's where the engine does not tell.
         cached: Context tokens that its prefix cache held.
-        seconds: Wall time of the steps it wrote.
+        seconds: Wall time of the steps it wrote; a draft's time is the small model's, a verdict's
+            the judge's.
     """
 
     model: str = ""
@@ -178,6 +221,7 @@ class ModelUsage(_Record):
     requests: int = 0
     decode: int = 0
     probe: int = 0
+    rejected: int = 0
     discarded: int = 0
     prefill: int = 0
     cached: int = 0
@@ -273,7 +317,7 @@ class RoutingTrace(_Record):
             "steps": {"small": usage.small.steps, "large": usage.large.steps},
             "tokens": {
                 role: usage.of(role).model_dump(
-                    include={"decode", "probe", "discarded", "prefill", "cached"}
+                    include={"decode", "probe", "rejected", "discarded", "prefill", "cached"}
                 )
                 for role in ("small", "large")
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -137,6 +138,7 @@ class Turn:
         stop: Sequence[str] = (),
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
+        behind: Sequence[int] | None = None,
     ) -> AsyncGenerator[Token]:
         """Let a model write on from here, in one request; close the generator to end it.
 
@@ -148,11 +150,13 @@ class Turn:
             stop: Strings at which the engine ends the request.
             max_tokens: Most tokens, where that is less than the budget leaves.
             sampling: How tokens are drawn, where it differs from the turn's.
+            behind: For a draft: its tokens so far, none of them kept. How the request ends says
+                nothing about the turn then.
 
         Raises:
             EngineError: With the role in it.
         """
-        asking = Asking(one_step, top_logprobs, token_ids, stop, max_tokens, sampling)
+        asking = Asking(one_step, top_logprobs, token_ids, stop, max_tokens, sampling, behind)
         return read_tokens(self, role, asking)
 
     def start(self, decision: Decision) -> StepStarted:
@@ -188,23 +192,46 @@ class Turn:
         passage.tokens += 1
         text = self.contexts.append(role, token.id)
         events = self._show(text)
-        if passage.scanner.found is not None:
-            events += self._end_phase("closed" if self.phase == "thinking" else "stop")
-        elif passage.tokens >= self.room.limit:
-            events += self._end_phase(self.room.reason)
-        elif passage.ends_step(text):
-            events += self._finish("delimiter")
-        elif passage.must_cut(text, step.tokens):
-            events += self._finish("length")
+        match passage.ending(text, step.tokens, self.room.limit):
+            case None:
+                pass
+            case "marker":
+                events += self._end_phase("closed" if self.phase == "thinking" else "stop")
+            case "limit":
+                events += self._end_phase(self.room.reason)
+            case "delimiter" | "length" as ended_by:
+                events += self._finish(ended_by)
         return events
+
+    def strip(self) -> Sequence[Event]:
+        """End the step here: what followed in its draft does not become part of the turn."""
+        return self._finish("stripped")
+
+    def preview(self) -> Passage:
+        """Return a copy of the passage, to follow a draft with.
+
+        Where it is not decided yet whether there is a thought, an answer is expected unless a tag
+        came.
+        """
+        opening = self.opening
+        if opening is not None and not opening.opened:
+            passage = Passage("answer", self.request.options, self.request.options.steps)
+            passage.tokens, passage.carried = self.passage.tokens, self.passage.carried
+        else:
+            passage = copy.deepcopy(self.passage)
+        if opening is not None:
+            passage.carried += opening.spare
+        return passage
 
     def drop_probe(self, role: Role) -> None:
         """Count a token that was written only to be looked at."""
         self.spending.probe(role)
 
-    def candidates(self, top: TopLogprobs, count: int) -> tuple[tuple[str, float], ...]:
-        """Return a probe's likeliest tokens as (text, probability), for the trace."""
-        vocabulary = self.pair.vocabularies["small"]
+    def likeliest(
+        self, role: Role, top: TopLogprobs, count: int | None = None
+    ) -> tuple[tuple[str, float], ...]:
+        """Return a position's likeliest tokens as (text, probability)."""
+        vocabulary = self.pair.vocabularies[role]
         pairs = zip(top.token_ids[:count], top.logprobs[:count], strict=True)
         return tuple((vocabulary.decode([token]), math.exp(logprob)) for token, logprob in pairs)
 
@@ -350,7 +377,11 @@ class Turn:
         decision = step.decision
         text = "".join(step.parts)
         tokens, seconds = self.spending.step(
-            decision.writer, self.phase, step.tokens, routed=decision.reason != "answer"
+            decision.writer,
+            self.phase,
+            step.tokens,
+            routed=decision.reason != "answer",
+            draft=decision.draft,
         )
         record = StepTrace.model_construct(
             index=step.index,
@@ -360,6 +391,7 @@ class Turn:
             writer=decision.writer,
             reason=decision.reason,
             probe=ProbeTrace.of(decision),
+            draft=decision.draft,
             tokens=tokens,
             seconds=seconds,
             ended_by=ended_by,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.routing.thresholds import Decision
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from langchain_glimprouter.errors import Role
     from langchain_glimprouter.routing.events import Event
-    from langchain_glimprouter.routing.thresholds import Decision
     from langchain_glimprouter.routing.turn import Turn
 
 
@@ -74,3 +76,36 @@ async def write_steps(turn: Turn, decision: Decision, count: int = 1) -> AsyncGe
                     return
         if turn.done or turn.progress == before:
             return
+
+
+def due(turn: Turn, first_n_steps_large: int) -> tuple[Decision | None, int]:
+    """Return what is decided about the next step already, and how many steps it is about."""
+    if turn.step is not None:  # its engine broke off in the middle
+        return turn.step.decision, 1
+    if turn.pending is not None:
+        return turn.pending, 1
+    if (first := first_n_steps_large - turn.count) > 0:
+        return Decision("large", "first_steps"), first
+    return None, 1
+
+
+def check_first_steps(first_n_steps_large: int) -> None:
+    """Refuse a number of steps that is none.
+
+    Raises:
+        ConfigurationError: If it is negative.
+    """
+    if first_n_steps_large < 0:
+        msg = f"first_n_steps_large={first_n_steps_large} cannot work: give 0 or more"
+        raise ConfigurationError(msg)
+
+
+def check_top_logprobs(top_logprobs: int) -> None:
+    """Refuse a number of log-probabilities that shows no entropy.
+
+    Raises:
+        ConfigurationError: If it is below 2.
+    """
+    if top_logprobs < 2:
+        msg = f"top_logprobs={top_logprobs} shows no entropy: give 2 or more (20 is vLLM's limit)"
+        raise ConfigurationError(msg)

@@ -7,9 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS
-from langchain_glimprouter.errors import ConfigurationError, EngineRequestError
-from langchain_glimprouter.routing.entropy import Estimator, measure_entropy
-from langchain_glimprouter.routing.policies.base import BOTH, write_steps
+from langchain_glimprouter.errors import EngineRequestError
+from langchain_glimprouter.routing.entropy import Entropy, Estimator, measure_entropy
+from langchain_glimprouter.routing.policies.base import (
+    BOTH,
+    check_first_steps,
+    check_top_logprobs,
+    due,
+    write_steps,
+)
 from langchain_glimprouter.routing.thresholds import Decision, Fixed, Threshold
 
 if TYPE_CHECKING:
@@ -47,15 +53,8 @@ class GlimpRouter:
 
     def __post_init__(self) -> None:
         """Refuse what could not probe."""
-        if self.top_logprobs < 2:
-            msg = (
-                f"top_logprobs={self.top_logprobs} shows no entropy: give 2 or more (20 is vLLM's "
-                f"limit)"
-            )
-            raise ConfigurationError(msg)
-        if self.first_n_steps_large < 0:
-            msg = f"first_n_steps_large={self.first_n_steps_large} cannot work: give 0 or more"
-            raise ConfigurationError(msg)
+        check_top_logprobs(self.top_logprobs)
+        check_first_steps(self.first_n_steps_large)
 
     def next_writer(self, turn: Turn) -> Role:
         """Return the large model where it is due, else the small one, which is probed."""
@@ -86,13 +85,7 @@ class GlimpRouter:
 
     def due(self, turn: Turn) -> tuple[Decision | None, int]:
         """Return what is decided about the next step already, and how many steps it is about."""
-        if turn.step is not None:  # its engine broke off in the middle
-            return turn.step.decision, 1
-        if turn.pending is not None:
-            return turn.pending, 1
-        if (first := self.first_n_steps_large - turn.count) > 0:
-            return Decision("large", "first_steps"), first
-        return None, 1
+        return due(turn, self.first_n_steps_large)
 
     def reconsider(self, turn: Turn) -> None:
         """Judge a pending decision again, if another threshold is in force by now."""
@@ -109,15 +102,30 @@ class GlimpRouter:
         Raises:
             EngineRequestError: If the engine sent no usable log-probabilities.
         """
-        vocabulary = turn.pair.vocabularies["small"]
-        top = token.top
-        try:
-            if top is None:
-                msg = "no log-probabilities came with the token"
-                raise ValueError(msg)
-            entropy = measure_entropy(top.logprobs, vocabulary.size, self.estimator)
-        except ValueError as error:
-            msg = f"cannot probe a step: {error}"
-            raise EngineRequestError(msg, model=turn.pair.model("small"), role="small") from error
+        entropy, candidates = glimpse(turn, token, self.estimator)
         writer, threshold = self.threshold.decide(entropy, turn.usage)
-        return Decision(writer, "entropy", entropy, threshold, turn.candidates(top, _CANDIDATES))
+        return Decision(writer, "entropy", entropy, threshold, candidates)
+
+
+def glimpse(
+    turn: Turn, token: Token, estimator: Estimator
+) -> tuple[Entropy, tuple[tuple[str, float], ...]]:
+    """Measure H_init at a step's first token of the small model.
+
+    Returns:
+        The entropy, and the likeliest tokens as (text, probability).
+
+    Raises:
+        EngineRequestError: If the engine sent no usable log-probabilities.
+    """
+    top = token.top
+    try:
+        if top is None:
+            msg = "no log-probabilities came with the token"
+            raise ValueError(msg)
+        size = turn.pair.vocabularies["small"].size
+        entropy = measure_entropy(top.logprobs, size, estimator)
+    except ValueError as error:
+        msg = f"cannot probe a step: {error}"
+        raise EngineRequestError(msg, model=turn.pair.model("small"), role="small") from error
+    return entropy, turn.likeliest("small", top, _CANDIDATES)

@@ -13,13 +13,30 @@ from langchain_glimprouter.routing.calibrated import calibrated
 from langchain_glimprouter.routing.policies.glimprouter import GlimpRouter
 from langchain_glimprouter.routing.policies.random import Random
 from langchain_glimprouter.routing.policies.reference import Reference
+from langchain_glimprouter.routing.policies.rsd import RSD
 from langchain_glimprouter.routing.policies.single import Always
+from langchain_glimprouter.routing.policies.spec_cot import SpecCoT
+from langchain_glimprouter.routing.policies.spec_reason import SpecReason
+from langchain_glimprouter.routing.policies.step_signals import StepEntropy, StepPerplexity
+from langchain_glimprouter.routing.policies.two_sided import TwoSided
 from langchain_glimprouter.routing.thresholds import Fixed, Threshold
 
 if TYPE_CHECKING:
     from langchain_glimprouter.routing.policies.base import Policy
 
-NAMES = ("glimprouter", "always small", "always large", "random(rate)", "reference")
+NAMES = (
+    "glimprouter",
+    "always small",
+    "always large",
+    "random(rate)",
+    "reference",
+    "step entropy",
+    "step perplexity",
+    "specreason(score)",
+    "rsd(reward)",
+    "speccot(drafts)",
+    "two sided(share)",
+)
 _CALL = re.compile(r"^\s*([a-z _-]+?)\s*(?:\(\s*([^)]*?)\s*\))?\s*$")
 
 
@@ -50,32 +67,59 @@ def named_policy(name: str, probing: GlimpRouter, *, seed: int | None = None) ->
         ConfigurationError: If there is no such policy.
     """
     match = _CALL.match(name.lower())
-    key, argument = (
-        (match[1].replace("_", " ").replace("-", " "), match[2]) if match else (name, None)
-    )
-    if key == "random":
-        try:
-            rate = float(argument or "")
-        except ValueError:
-            msg = f"policy={name!r} needs a rate: write for instance 'random(0.25)'"
-            raise ConfigurationError(msg) from None
-        return Random(rate, seed or 0)
+    key = re.sub(r"[ _-]", "", match[1]) if match else ""
+    argument = match[2] if match else None
     if argument is None:
         match key:
             case "glimprouter":
                 return probing
-            case "reference":
-                return Reference(
-                    probing.threshold,
-                    probing.first_n_steps_large,
-                    probing.top_logprobs,
-                    probing.estimator,
-                )
-            case "always small":
+            case "alwayssmall":
                 return Always("small")
-            case "always large":
+            case "alwayslarge":
                 return Always("large")
+    kind = _WITH_THRESHOLD.get(key)
+    if kind is not None and argument is None:
+        return kind(
+            probing.threshold,
+            first_n_steps_large=probing.first_n_steps_large,
+            top_logprobs=probing.top_logprobs,
+            estimator=probing.estimator,
+        )
+    first = probing.first_n_steps_large
+    match key:
+        case "random":
+            return Random(_number(name, argument, "random(0.25)", "a rate"), seed or 0)
+        case "specreason":
+            accept = _number(name, argument, "specreason(7)", "a score", 7.0)
+            return SpecReason(accept, first_n_steps_large=first)
+        case "rsd":
+            accept = _number(name, argument, "rsd(0.7)", "a reward", 0.7)
+            return RSD(accept, first_n_steps_large=first)
+        case "speccot":
+            drafts = _number(name, argument, "speccot(3)", "a number of drafts", 3.0)
+            whole = int(drafts) if drafts.is_integer() else drafts
+            return SpecCoT(whole, first_n_steps_large=max(first, 1))  # type: ignore[arg-type]
+        case "twosided":
+            return TwoSided(
+                probing.threshold,
+                _number(name, argument, "two sided(0.85)", "a share", 0.85),
+                first_n_steps_large=first,
+                top_logprobs=probing.top_logprobs,
+                estimator=probing.estimator,
+            )
     raise unknown("policy", name, NAMES)
+
+
+def _number(
+    name: str, argument: str | None, example: str, meaning: str, default: float | None = None
+) -> float:
+    if argument is None and default is not None:
+        return default
+    try:
+        return float(argument or "")
+    except ValueError:
+        msg = f"policy={name!r} needs {meaning}: write for instance {example!r}"
+        raise ConfigurationError(msg) from None
 
 
 def with_threshold(policy: Policy, threshold: Threshold) -> Policy:
@@ -84,7 +128,14 @@ def with_threshold(policy: Policy, threshold: Threshold) -> Policy:
     Raises:
         ConfigurationError: If the policy has none.
     """
-    if isinstance(policy, GlimpRouter):
+    if isinstance(policy, GlimpRouter | StepEntropy | StepPerplexity | TwoSided):
         return replace(policy, threshold=threshold)
     msg = f"threshold has no meaning for the policy {policy.name!r}: leave one of the two out"
     raise ConfigurationError(msg)
+
+
+_WITH_THRESHOLD: dict[str, type[Reference | StepEntropy | StepPerplexity]] = {
+    "reference": Reference,
+    "stepentropy": StepEntropy,
+    "stepperplexity": StepPerplexity,
+}
