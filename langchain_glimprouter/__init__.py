@@ -23,7 +23,16 @@ from langchain_glimprouter.messages.assembler import trace_of
 from langchain_glimprouter.routing.budget import Budget, Limit
 from langchain_glimprouter.routing.calibrated import Calibrated
 from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
-from langchain_glimprouter.routing.steps import BlankLines
+from langchain_glimprouter.routing.prices import Prices
+from langchain_glimprouter.routing.steps import (
+    BlankLines,
+    CueWords,
+    EndsWhen,
+    MaxTokens,
+    MinTokens,
+    Newlines,
+    Sentences,
+)
 from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Fixed
 from langchain_glimprouter.routing.trace import RoutingTrace
@@ -45,6 +54,8 @@ __all__ = [
     "Calibrated",
     "ChatGlimpRouter",
     "ConfigurationError",
+    "CueWords",
+    "EndsWhen",
     "EngineDeadError",
     "EngineError",
     "EngineRequestError",
@@ -55,6 +66,10 @@ __all__ = [
     "GlimpRouterError",
     "GlimpRouterState",
     "Limit",
+    "MaxTokens",
+    "MinTokens",
+    "Newlines",
+    "Prices",
     "PromptTooLongError",
     "Random",
     "Reference",
@@ -62,6 +77,7 @@ __all__ = [
     "RoutingTrace",
     "ScriptedEngine",
     "ScriptedStep",
+    "Sentences",
     "TargetRate",
     "TurnTimeoutError",
     "VLLMEngine",

@@ -14,7 +14,7 @@ from langchain_glimprouter._version import __version__
 from langchain_glimprouter.bench.cli import bench
 from langchain_glimprouter.bench.replay_cli import threshold_of
 from langchain_glimprouter.calibration_cli import calibrate_command
-from langchain_glimprouter.cli_options import Large, Small, Template, reported
+from langchain_glimprouter.cli_options import Large, Small, StepNames, Template, reported
 from langchain_glimprouter.routing.events import TurnFinished
 from langchain_glimprouter.terminal import TurnPrinter
 from langchain_glimprouter.trace_cli import show_traces
@@ -69,6 +69,7 @@ def ask(
         bool | None, typer.Option("--thinking/--no-thinking", help="Open or close a thought.")
     ] = None,
     answer_by: Annotated[str, typer.Option(help="large, small or route.")] = "large",
+    steps: StepNames = "blank line",
     first_n_steps_large: Annotated[int, typer.Option(help="Steps that go to the large model.")] = 0,
     max_thinking_tokens: Annotated[int, typer.Option(help="Budget of the thought.")] = 8192,
     max_tokens: Annotated[int, typer.Option(help="Budget of the answer.")] = 2048,
@@ -88,6 +89,7 @@ def ask(
             chat_template=chat_template,
             thinking=thinking,
             answer_by=answer_by,
+            steps=steps,
             first_n_steps_large=first_n_steps_large,
             max_thinking_tokens=max_thinking_tokens,
             max_tokens=max_tokens,

@@ -23,6 +23,14 @@ Tau = Annotated[
     float,
     typer.Option("--threshold", "-t", help="Entropy in nats above which the large model writes."),
 ]
+StepNames = Annotated[
+    str,
+    typer.Option(
+        "--steps",
+        help="Where steps end: 'blank line', newline, sentence, 'cue words', or the number of "
+        "tokens of every step; newline(8) merges steps of fewer than 8 tokens with the next.",
+    ),
+]
 Template = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="Chat template for both models.")
 ]

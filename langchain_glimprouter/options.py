@@ -22,12 +22,13 @@ from langchain_glimprouter.engines.base import MAX_TOP_LOGPROBS, Engine
 from langchain_glimprouter.engines.resolve import resolve_engine
 from langchain_glimprouter.errors import ConfigurationError, Role
 from langchain_glimprouter.names import unknown
+from langchain_glimprouter.routing.budget import Budget
 from langchain_glimprouter.routing.calibrated import Calibrated
 from langchain_glimprouter.routing.entropy import Estimator
 from langchain_glimprouter.routing.options import AnswerBy
 from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import ROLES, Router
-from langchain_glimprouter.routing.steps import BlankLines, Steps
+from langchain_glimprouter.routing.steps import BlankLines, StepRule
 from langchain_glimprouter.routing.thresholds import Threshold
 from langchain_glimprouter.settings import Call, check_single, settle_call
 
@@ -71,8 +72,13 @@ class ChatOptions(BaseChatModel):
     top_logprobs: int = MAX_TOP_LOGPROBS
     """Log-probabilities of a probe (k)."""
 
-    steps: SkipValidation[Steps] = Field(default_factory=BlankLines)
-    """Where steps end: by default at a blank line."""
+    steps: SkipValidation[StepRule] = Field(default_factory=BlankLines)
+    """Where steps end: by default at a blank line.
+
+    A name (`blank line`, `newline`, `sentence`, `cue words`; `newline(8)` merges steps of fewer
+    than 8 tokens with the next), a number (the tokens of every step), a function that is given a
+    step's text so far behind each token and tells whether the step ends there, or a rule.
+    """
 
     tool_parser: str | None = None
     """vLLM's parser for the models' tool calls, such as `hermes`; `None` asks the chat template."""
@@ -204,7 +210,8 @@ class ChatOptions(BaseChatModel):
         fields = {name: getattr(self, name) for name in SETTLED}
         call = settle_call(fields, frozenset(self.model_fields_set), stop, keywords)
         threshold = getattr(call.policy, "threshold", None)
-        threshold = getattr(threshold, "inner", threshold)  # of a budget
+        while isinstance(threshold, Budget):
+            threshold = threshold.inner
         names = [self._router.engines[role].model for role in ROLES]
         # A server tells its model when it is first asked; the first probe checks it then.
         if isinstance(threshold, Calibrated) and not any("://" in name for name in names):

@@ -25,7 +25,7 @@ from langchain_glimprouter.routing.policies.named import (
     with_threshold,
 )
 from langchain_glimprouter.routing.policies.single import Always
-from langchain_glimprouter.routing.steps import Steps
+from langchain_glimprouter.routing.steps import as_steps
 from langchain_glimprouter.routing.thresholds import Fixed
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def settle_call(
             raise unknown("option", name, PER_CALL | {"stop"})
     value = {**fields, **keywords}
     pinned = _pinned(value.get("model"))
-    steps = _steps(value["steps"])
+    steps = as_steps(value["steps"])
     options = TurnOptions(
         max_thinking_tokens=_at_least(value, "max_thinking_tokens", 1),
         max_tokens=_at_least(value, "max_tokens", 1),
@@ -216,13 +216,6 @@ def _warn_of_idle_threshold(policy: Policy) -> None:
             UserWarning,
             stacklevel=2,
         )
-
-
-def _steps(steps: object) -> Steps:
-    if isinstance(steps, type) or not isinstance(steps, Steps):
-        msg = f"steps={steps!r} is no rule: give for instance BlankLines(('\\n\\n',))"
-        raise ConfigurationError(msg)
-    return steps
 
 
 def _one_of(value: Mapping[str, Any], name: str, literal: Any) -> Any:

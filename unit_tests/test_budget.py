@@ -17,6 +17,7 @@ from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.budget import Budget, Limit, Spent
 from langchain_glimprouter.routing.entropy import Entropy
 from langchain_glimprouter.routing.policies import GlimpRouter
+from langchain_glimprouter.routing.prices import Prices
 from langchain_glimprouter.routing.thresholds import Fixed, Threshold
 from langchain_glimprouter.routing.trace import ModelUsage, TurnUsage
 from unit_tests.models import router
@@ -27,12 +28,16 @@ LOW = Entropy(0.1, 0.1, 0.2, 0.9)
 
 COUNTS = st.none() | st.integers(1, 12)
 SECONDS = st.none() | st.floats(0.01, 9.0)
-LIMITS = st.builds(Limit, COUNTS, SECONDS, COUNTS)
-SPENT = st.builds(Spent, st.integers(0, 15), st.floats(0.0, 10.0), st.integers(0, 15))
+PRICES = Prices(large_output=1_000_000)  # one a token
+LIMITS = st.builds(Limit, COUNTS, SECONDS, COUNTS) | st.builds(
+    Limit, COUNTS, SECONDS, COUNTS, st.floats(0.5, 12.0), st.just(PRICES)
+)
+COUNT = st.integers(0, 15)
+SPENT = st.builds(Spent, COUNT, st.floats(0.0, 10.0), COUNT)
 
 
 def usage(spent: Spent) -> TurnUsage:
-    tokens, seconds, steps = spent
+    tokens, seconds, steps, _ = spent
     return TurnUsage(large=ModelUsage(decode=tokens, seconds=seconds, steps=steps))
 
 
@@ -40,7 +45,7 @@ def usage(spent: Spent) -> TurnUsage:
 
 
 @pytest.mark.parametrize("make", [Limit, lambda **limits: Budget(Fixed(1.0), **limits)])
-@pytest.mark.parametrize("name", ["large_tokens", "seconds", "interventions"])
+@pytest.mark.parametrize("name", ["large_tokens", "seconds", "interventions", "cost"])
 @pytest.mark.parametrize("bad", [0, -1, -0.5, math.nan, "5", True])
 def test_what_is_no_budget_is_refused_by_name(make: Any, name: str, bad: object) -> None:
     with pytest.raises(ConfigurationError, match=rf"{name}=.* or None for no limit"):
@@ -72,9 +77,16 @@ def test_what_is_left_and_what_is_reached_agree(limit: Limit, spent: Spent) -> N
 
 
 @given(LIMITS, LIMITS, SPENT)
-def test_the_narrower_of_two_is_reached_with_either(one: Limit, two: Limit, spent: Spent) -> None:
-    either = {*one.reached(spent), *two.reached(spent)}
-    assert set(one.narrowed(two).reached(spent)) == either
+def test_a_threshold_may_be_held_to_two_limits(one: Limit, two: Limit, spent: Spent) -> None:
+    used = usage(spent)
+    reached = [limit.reached(Spent.of(used, limit.prices)) for limit in (one, two)]
+    writer, tau = two.over(one.over(Fixed(1.0))).decide(HIGH, used)
+    assert (writer, tau) == (("small", math.inf) if any(reached) else ("large", 1.0))
+
+
+def test_no_limit_is_no_budget() -> None:
+    inner = Fixed(1.0)
+    assert Limit().over(inner) is inner
 
 
 @given(SPENT, SPENT)
@@ -83,9 +95,15 @@ def test_spending_adds_up(one: Spent, two: Spent) -> None:
     assert one.plus(Spent()) == one
 
 
+@given(LIMITS, SPENT)
+def test_prices_stay_with_what_is_left(limit: Limit, spent: Spent) -> None:
+    if not limit.reached(spent):
+        assert limit.left(spent).prices == limit.prices
+
+
 def test_dropped_tokens_are_spent_too() -> None:
-    large = ModelUsage(decode=7, probe=1, discarded=2, seconds=1.5, steps=3)
-    assert Spent.of(TurnUsage(large=large)) == (10, 1.5, 3)
+    large = ModelUsage(decode=7, probe=1, rejected=4, discarded=2, seconds=1.5, steps=3)
+    assert Spent.of(TurnUsage(large=large)) == (14, 1.5, 3, 0.0)
 
 
 # -- the threshold -------------------------------------------------------------------------------
@@ -95,9 +113,9 @@ def test_dropped_tokens_are_spent_too() -> None:
 def test_the_inner_threshold_decides_while_there_is_budget(
     limit: Limit, spent: Spent, entropy: Entropy
 ) -> None:
-    budget = Budget(Fixed(1.0), limit.large_tokens, limit.seconds, limit.interventions)
+    budget = limit.over(Fixed(1.0))
     decided = budget.decide(entropy, usage(spent))
-    if limit.reached(spent):
+    if limit.reached(Spent.of(usage(spent), limit.prices)):
         assert decided == ("small", math.inf)
     else:
         assert decided == Fixed(1.0).decide(entropy, usage(spent))
@@ -132,7 +150,7 @@ def test_no_turn_exceeds_a_limit_by_more_than_a_step(
 ) -> None:
     small = [ScriptedStep(f"s{n} x.\n\n", entropy) for n, (_, entropy) in enumerate(steps)]
     large = [f"l{n}{' y' * size}.\n\n" for n, (size, _) in enumerate(steps)]
-    budget = Budget(Fixed(1.0), limit.large_tokens, limit.seconds, limit.interventions)
+    budget = limit.over(Fixed(1.0))
     played = asyncio.run(play(*pair(small, large), GlimpRouter(budget), loop_guard=False))
 
     spent = Spent()
@@ -140,7 +158,7 @@ def test_no_turn_exceeds_a_limit_by_more_than_a_step(
         if step.writer == "large" and step.reason == "entropy":
             assert not limit.reached(spent)  # so it is exceeded by this step at most
             tokens = step.tokens.decode + step.tokens.discarded
-            spent = spent.plus(Spent(tokens, step.seconds, 1))
+            spent = spent.plus(Spent(tokens, step.seconds, 1, float(tokens)))
         elif step.probe is not None and step.probe.threshold is None:
             assert limit.reached(spent)
         elif step.probe is not None:

@@ -1,45 +1,18 @@
-"""Where a step of a thought ends. Works on decoded text, so it sees across token borders."""
+"""Steps that end at a line break."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from langchain_glimprouter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from langchain_glimprouter.routing.steps.base import Splitter
+
 _FENCE = 3  # backticks
-
-
-class Splitter(Protocol):
-    """Finds the step ends of one turn."""
-
-    def push(self, text: str) -> bool:
-        """Take a token's text; tell whether the step ends with this token."""
-        ...
-
-    def restart(self) -> None:
-        """Begin a new step, whatever the text so far."""
-        ...
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """A rule that cuts thoughts into steps; makes a fresh splitter for every turn."""
-
-    @property
-    def delimiters(self) -> tuple[str, ...]:
-        """Texts without which no step ends; empty if the rule has none.
-
-        The router lets an engine stop by itself at a token that contains one.
-        """
-        ...
-
-    def splitter(self) -> Splitter:
-        """Return a splitter for one turn."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +50,18 @@ class BlankLines:
     def splitter(self) -> Splitter:
         """Return a splitter for one turn."""
         return _DelimiterSplitter(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Newlines(BlankLines):
+    r"""Steps end at every line break, for models that write no blank lines.
+
+    Attributes:
+        delimiters: Texts that end a step; a line break.
+        inside_code: Whether a line break inside a Markdown code fence ends a step too.
+    """
+
+    delimiters: tuple[str, ...] = ("\n",)
 
 
 class _DelimiterSplitter:
@@ -145,28 +130,3 @@ class _Fence:
                     yield text[start:index], self._inside
                     start, self._ticks, self._inside = index, -1, not self._inside
         yield text[start:], self._inside
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """No step ends before the text does: one model writes it in one go."""
-
-    @property
-    def delimiters(self) -> tuple[str, ...]:
-        """There is none."""
-        return ()
-
-    def splitter(self) -> Splitter:
-        """Return a splitter that never splits."""
-        return _NeverSplitter()
-
-
-class _NeverSplitter:
-    __slots__ = ()
-
-    def push(self, text: str) -> bool:
-        del text
-        return False
-
-    def restart(self) -> None:
-        pass
