@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from langchain_glimprouter import ScriptedEngine, ScriptedStep
-from langchain_glimprouter.bench.arms import MAIN, Arm, parse_arms
+from langchain_glimprouter.bench.arms import MAIN, parse_arms
 from langchain_glimprouter.bench.engines import Engines
 from langchain_glimprouter.bench.journal import Journal
-from langchain_glimprouter.bench.records import Done, Failed, Probes
+from langchain_glimprouter.bench.records import Done, Failed, Probes, Tau
 from langchain_glimprouter.bench.study import Study, StudyPlan
 from langchain_glimprouter.bench.tasks.base import Grade, Question, Split
 from langchain_glimprouter.engines.base import GenerationRequest
@@ -189,4 +189,49 @@ def made_up(folder: Path, verdicts: Mapping[str, str], **fields: Any) -> Journal
     return Journal(file)
 
 
-__all__ = ["Arm", "Log", "Sums", "made_up", "plan", "scripted", "study", "turn"]
+PICTURED = {
+    "always small": (5, 4.0, 0),
+    "always large": (14, 20.0, 300),
+    "glimprouter": (12, 11.0, 120),
+    "step entropy": (11, 12.0, 130),
+    "specreason(7)": (12, 16.0, 90),
+    "random(0.3)": (9, 10.5, 118),
+    "always large @draft": (14, 12.0, 300),
+}
+
+
+def pictured(folder: Path) -> Journal:
+    """A study with something of every kind in its pictures."""
+    made = made_up(folder, {})
+    made.add_variant("draft", {"speculative_config": {"num_speculative_tokens": 3}})
+    for arm, (right, seconds, tokens) in PICTURED.items():
+        for number in range(20):
+            made.append(
+                turn(
+                    arm,
+                    str(number),
+                    correct=number < right,
+                    seconds=seconds,
+                    large=ModelUsage(decode=tokens),
+                    threshold=0.8 if arm == "glimprouter" else None,
+                )
+            )
+    made.append(
+        Tau(
+            signal="entropy",
+            threshold=0.8,
+            lower=0.7,
+            upper=0.9,
+            target_rate=0.3,
+            rate=0.3,
+            steps=60,
+            turns=20,
+        )
+    )
+    for number in range(20):
+        made.append(
+            Probes(
+                question=f"c{number}", steps=[(0.1 * number, 0.1, 1.2, 0.5), (0.2, 0.1, 1.1, 0.9)]
+            )
+        )
+    return made

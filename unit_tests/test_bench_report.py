@@ -14,10 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter.bench.journal import Journal
-from langchain_glimprouter.bench.markdown import as_markdown, findings
+from langchain_glimprouter.bench.markdown import (
+    against_large,
+    against_random,
+    as_markdown,
+    caveats,
+)
 from langchain_glimprouter.bench.records import Match, Tau
 from langchain_glimprouter.bench.report import write_reports
-from langchain_glimprouter.bench.results import results_of
+from langchain_glimprouter.bench.results import Results, results_of
 from langchain_glimprouter.bench.statistics import paired_difference, paired_ratio, quantile, share
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.trace import ModelUsage
@@ -202,36 +207,38 @@ def test_an_empty_study_has_no_report(tmp_path: Path) -> None:
 # -- the report --------------------------------------------------------------------------------
 
 
-def verdicts(folder: Path, arm: str, partner: str) -> list[str]:
-    """What a study of 100 questions says of an arm."""
+def compared(folder: Path, arm: str, partner: str) -> Results:
+    """A study of 100 questions."""
     folder.mkdir()
     marks = {"always large": "+" * 80 + "-" * 20, "random(0.3)": partner, "glimprouter": arm}
     made = made_up(folder, marks)
     made.append(Match(arm="glimprouter", rate=0.5, random="random(0.3)"))
-    return findings(results_of(made))
+    return results_of(made)
 
 
 def test_the_report_says_what_beats_random_and_what_does_not(tmp_path: Path) -> None:
-    better, _ = verdicts(tmp_path / "a", "+" * 70 + "-" * 30, "+" * 50 + "-" * 50)
-    assert better.startswith(
-        "`glimprouter` beats `random(0.3)` (50 %) at 50 % of the steps: +20.0 ["
-    )
-    worse, _ = verdicts(tmp_path / "b", "+" * 50 + "-" * 50, "+" * 70 + "-" * 30)
+    (better,) = against_random(compared(tmp_path / "a", "+" * 70 + "-" * 30, "+" * 50 + "-" * 50))
+    said = "`glimprouter` **beats** `random(0.3)` (rate 50 %) at a rate of 50 %: +20.0 [+1"
+    assert better.startswith(said)
+    assert "it takes 1.00 [1.00–1.00] of its time" in better
+    (worse,) = against_random(compared(tmp_path / "b", "+" * 50 + "-" * 50, "+" * 70 + "-" * 30))
     assert "is **worse** than `random(0.3)`" in worse
-    assert "−20.0 [" in worse
-    open_, _ = verdicts(tmp_path / "c", "+-" * 26 + "-" * 48, "-+" * 24 + "-" * 52)
-    assert "is not shown to beat `random(0.3)`" in open_
+    assert ": −20.0 [−2" in worse
+    (unclear,) = against_random(
+        compared(tmp_path / "c", "+-" * 26 + "-" * 48, "-+" * 24 + "-" * 52)
+    )
+    assert "is **not shown to beat** `random(0.3)`" in unclear
     # b = 26, c = 24: half the interval's width is about 1.96 √50 / 100 = 14 points.
-    assert "100 questions tell only differences above about 14 points" in open_
-    assert "one of +2.0 would take some 4,9" in open_  # 100 · (14 / 2)²
+    assert "100 questions show differences of 14 points or more" in unclear
+    assert "this one would need 4,9" in unclear  # 100 · (14 / 2)²
 
 
 def test_the_report_compares_with_the_large_model(tmp_path: Path) -> None:
-    _, less = verdicts(tmp_path / "a", "+" * 50 + "-" * 50, "+" * 50 + "-" * 50)
-    assert "is less accurate than `always large` (−30.0 [" in less
+    (less,) = against_large(compared(tmp_path / "a", "+" * 50 + "-" * 50, "+" * 50 + "-" * 50))
+    assert "`glimprouter` is **less accurate**: −30.0 [" in less
     assert "it takes 1.00 [1.00–1.00] of its time and 1.00 of its large-model tokens" in less
-    _, same = verdicts(tmp_path / "b", "+" * 79 + "-" * 21, "+" * 50 + "-" * 50)
-    assert "does not differ measurably from `always large`" in same
+    (same,) = against_large(compared(tmp_path / "b", "+" * 79 + "-" * 21, "+" * 50 + "-" * 50))
+    assert "is **not shown to differ**" in same
 
 
 def test_a_partner_at_another_rate_is_no_match(tmp_path: Path) -> None:
@@ -240,16 +247,21 @@ def test_a_partner_at_another_rate_is_no_match(tmp_path: Path) -> None:
         steps = [("s", 9, None, None, 0.1)] * 9 + [("l", 9, None, None, 0.1)]
         made.append(turn("random(0.1)", str(number), correct=True, steps=steps))
     made.append(Match(arm="glimprouter", rate=0.5, random="random(0.1)"))
-    assert "The rates differ, so this is no fair match." in findings(results_of(made))[0]
+    assert "The rates differ, so this is no fair match." in against_random(results_of(made))[0]
 
 
 def test_unfinished_studies_and_missing_baselines_are_told(tmp_path: Path) -> None:
-    made = made_up(tmp_path, {"glimprouter": "+-+", "reference": "+-"})
-    said = "\n".join(findings(results_of(made)))
-    assert "`always large` is not among the arms" in said
-    assert "different numbers of questions (2 to 3)" in said
-    assert "no random arm at its rate was run" in said
-    assert "With 2 routing arms" in said
+    results = results_of(made_up(tmp_path, {"glimprouter": "+-+", "reference": "+!"}))
+    assert against_large(results) == [
+        "`always large` is not among the arms, so nothing is compared with it."
+    ]
+    assert all("no random arm at its rate was run" in said for said in against_random(results))
+    unfinished, broken, many = caveats(results)
+    assert "its arms stand at 2 to 3 questions" in unfinished
+    assert broken.startswith("Turns that an engine broke off: 1.")
+    assert many.startswith("2 arms are compared.")
+    (tmp_path / "one").mkdir()
+    assert caveats(results_of(made_up(tmp_path / "one", {"glimprouter": "+-+"}))) == []
 
 
 def test_the_report_is_whole(journal: Journal) -> None:

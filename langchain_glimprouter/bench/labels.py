@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_GAPS = (7.0, 14.0, 24.0, 38.0, 56.0, 80.0, 110.0)  # pixels between a point and its label
+_GAPS = (9.0, 15.0, 24.0, 38.0, 56.0, 80.0, 110.0)  # pixels between a point and its label
 _DIRECTIONS = 16
 _SWEEPS = 6
 _OUTSIDE, _OVER_LABEL = 8.0, 4.0  # what covering costs, beside 1 for points and lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from langchain_glimprouter.bench.arms import ALWAYS_LARGE
+from langchain_glimprouter.bench.arms import ALWAYS_LARGE, MAIN
 from langchain_glimprouter.bench.tables import (
     END_COLUMNS,
     MAIN_COLUMNS,
@@ -14,7 +14,7 @@ from langchain_glimprouter.bench.tables import (
     main_row,
     percent,
     points,
-    signed,
+    ratio,
     token_rows,
 )
 
@@ -40,8 +40,12 @@ def as_markdown(results: Results) -> str:
             "percentage points; “random” is the random policy at the rate nearest to the arm's "
             "own. “Large tokens” are all that the large model wrote, kept or not."
         ),
-        "## What it shows",
-        _bullets(findings(results)),
+        "## Does the signal beat chance?",
+        _bullets(against_random(results)) or "No arm routes by a signal.",
+        f"## Against `{ALWAYS_LARGE}`",
+        _bullets(against_large(results)),
+        "## Keep in mind" if caveats(results) else "",
+        _bullets(caveats(results)),
         "## Thresholds",
         _thresholds(results),
         "## Tokens per question, mean",
@@ -52,43 +56,61 @@ def as_markdown(results: Results) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def findings(results: Results) -> list[str]:
-    """Return what the numbers show, each in a sentence, and what they are too few to show."""
-    found = [_against_random(arm) for arm in results.arms if arm.routes]
+def against_random(results: Results) -> list[str]:
+    """Return of each routing arm whether its signal beats chance at the same rate."""
+    return [_against_random(arm) for arm in results.arms if arm.routes]
+
+
+def against_large(results: Results) -> list[str]:
+    """Return of each other arm what it costs and saves against the large model alone."""
     large = results.arm(ALWAYS_LARGE)
     if large is None:
-        found.append("`always large` is not among the arms, so nothing is compared with it.")
-    else:
-        found += [_against_large(arm, large) for arm in results.arms if arm.routes]
+        return [f"`{ALWAYS_LARGE}` is not among the arms, so nothing is compared with it."]
+    others = [arm for arm in results.arms if arm is not large]
+    return [_against_large(arm, large) for arm in others if arm.routes or arm.variant != MAIN]
+
+
+def caveats(results: Results) -> list[str]:
+    """Return what to keep in mind when reading the numbers."""
+    found = []
     counts = {arm.questions for arm in results.arms}
     if len(counts) > 1:
         found.append(
-            f"The arms stand at different numbers of questions ({min(counts)} to {max(counts)}): "
-            f"the study is not finished. Differences are over the questions that both answered."
+            f"The study is not finished: its arms stand at {min(counts)} to {max(counts)} "
+            f"questions. Differences are over the questions that both answered."
+        )
+    errors = sum(arm.errors for arm in results.arms)
+    if errors:
+        found.append(
+            f"Turns that an engine broke off: {errors}. They count as wrong, and are tried again "
+            f"when the study goes on."
         )
     routed = sum(arm.routes for arm in results.arms)
     if routed > 1:
         found.append(
-            f"With {routed} routing arms, about one interval in twenty excludes 0 by chance."
+            f"{routed} arms are compared. Of intervals of 95 %, one in twenty misses the truth by "
+            f"chance."
         )
     return found
 
 
 def _against_random(arm: ArmResult) -> str:
-    difference = arm.vs_random
+    difference, seconds = arm.vs_random, arm.seconds_vs_random
     if difference is None:
         return f"`{arm.label}`: no random arm at its rate was run, so its signal is not tested."
-    rates = f"{percent(arm.intervention_rate)} of the steps"
-    partner = f"`{arm.partner}` ({percent(arm.partner_rate)})"
+    rate = percent(arm.intervention_rate)
+    partner = f"`{arm.partner}` (rate {percent(arm.partner_rate)})"
     if difference.lower > 0:
-        said = f"beats {partner} at {rates}: {points(difference)} points"
+        said = f"**beats** {partner} at a rate of {rate}: {points(difference)} points"
     elif difference.upper < 0:
-        said = f"is **worse** than {partner} at {rates}: {points(difference)} points"
+        said = f"is **worse** than {partner} at a rate of {rate}: {points(difference)} points"
     else:
         said = (
-            f"is not shown to beat {partner} at {rates}: {points(difference)} points"
+            f"is **not shown to beat** {partner} at a rate of {rate}: {points(difference)} points"
             f"{_few(difference)}"
         )
+    if seconds is not None:
+        said += f"; it takes {ratio(seconds)} of its time"
     gap = abs((arm.intervention_rate or 0.0) - (arm.partner_rate or 0.0))
     doubt = " The rates differ, so this is no fair match." if gap > _FAR else ""
     return f"`{arm.label}` {said}.{doubt}"
@@ -99,31 +121,25 @@ def _against_large(arm: ArmResult, large: ArmResult) -> str:
     if difference is None or seconds is None:
         return f"`{arm.label}` shares no finished question with `{ALWAYS_LARGE}`."
     tokens = arm.large.written / large.large.written if large.large.written else math.nan
-    cost = (
-        f"it takes {seconds.value:.2f} [{seconds.lower:.2f}–{seconds.upper:.2f}] of its time and "
-        f"{tokens:.2f} of its large-model tokens"
-    )
+    cost = f"it takes {ratio(seconds)} of its time and {tokens:.2f} of its large-model tokens"
     if difference.lower > 0:
-        said = f"is more accurate than `{ALWAYS_LARGE}` ({points(difference)} points)"
+        said = f"is **more accurate**: {points(difference)} points"
     elif difference.upper < 0:
-        said = f"is less accurate than `{ALWAYS_LARGE}` ({points(difference)} points)"
+        said = f"is **less accurate**: {points(difference)} points"
     else:
-        said = (
-            f"does not differ measurably from `{ALWAYS_LARGE}` in accuracy "
-            f"({points(difference)} points{_few(difference)})"
-        )
+        said = f"is **not shown to differ**: {points(difference)} points{_few(difference)}"
     return f"`{arm.label}` {said}; {cost}."
 
 
 def _few(difference: Estimate) -> str:
     """Return what the number of questions could have shown."""
-    half = difference.half_width
-    count = difference.count
-    said = f"; {count} questions tell only differences above about {100 * half:.0f} points"
+    half, count = difference.half_width, difference.count
+    said = f" ({count} questions show differences of {100 * half:.0f} points or more"
     if difference.value:
         needed = math.ceil(count * (half / abs(difference.value)) ** 2 / 10) * 10
-        said += f", and one of {signed(100 * difference.value, 1)} would take some {needed:,}"
-    return said
+        if needed > count:
+            said += f"; this one would need {needed:,} or more"
+    return said + ")"
 
 
 def _setting(results: Results) -> str:

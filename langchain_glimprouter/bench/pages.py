@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from langchain_glimprouter.bench.results import Results
 
 _WIDTH, _HEIGHT = 1360, 680  # pixels
-_MARGIN = {"l": 70, "r": 20, "t": 70, "b": 110}
+_MARGIN = {"l": 70, "r": 20, "t": 85, "b": 95}
 _DOMAINS = ((0.0, 0.48), (0.52, 1.0))  # of the panels, as shares of the width
+_BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 _FONT = 12
 _LETTER = 0.56  # a letter's mean width over its height
 _MARKER = 13.0
@@ -26,8 +27,8 @@ _MARKER = 13.0
 def pareto_html(results: Results) -> str:
     """Return accuracy over seconds and over large-model tokens, as an interactive page.
 
-    Hovering tells an arm's numbers, clicking on the legend hides a kind of policy. plotly's own
-    script is in the page, so that it works without a network, and stays as it is.
+    Hovering tells an arm's numbers, dragging zooms in. plotly's own script is in the page, so that
+    it works without a network, and looks the same for good.
 
     Raises:
         ConfigurationError: If plotly is missing.
@@ -41,19 +42,33 @@ def pareto_html(results: Results) -> str:
     )
     for index, cost in enumerate(COSTS):
         axes = {"xaxis": _axis("x", index), "yaxis": _axis("y", index)}
-        _lines(go, figure, shown, cost, axes, first=index == 0)
+        _scatter(go, figure, shown, cost, axes, first=index == 0)
         for note in _labels(shown, cost, ranges[cost], heights, index):
             figure.add_annotation(note)
+    if not all(one.filled for one in shown):
+        hollow = {"color": "black", "symbol": "circle-open", "size": 10}
+        name = "other large engine (@)"
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=hollow, name=name))
     plain = {"zeroline": False, "gridcolor": "#eeeeee", "linecolor": "#444444", "ticks": "outside"}
     figure.update_layout(
-        title={"text": f"<b>{html.escape(title(results))}</b>", "x": 0.02},
+        title={
+            "text": f"<b>Accuracy over cost</b><br><sub>{html.escape(title(results))}</sub>",
+            "x": 0.01,
+        },
         width=_WIDTH,
         height=_HEIGHT,
         margin=_MARGIN,
         template="none",
         font={"size": _FONT},
         hoverlabel={"align": "left"},
-        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.13},
+        legend={
+            "orientation": "h",
+            "x": 0.5,
+            "xanchor": "center",
+            "y": -0.13,
+            "itemclick": False,  # it would hide points, and leave their names
+            "itemdoubleclick": False,
+        },
         xaxis={
             "domain": _DOMAINS[0],
             "title": AXES["seconds"],
@@ -74,13 +89,18 @@ def pareto_html(results: Results) -> str:
         include_plotlyjs=True,
         include_mathjax=False,
         full_html=True,
-        config={"displaylogo": False, "plotlyServerURL": "", "topojsonURL": ""},
+        config={
+            "displaylogo": False,
+            "plotlyServerURL": "",
+            "topojsonURL": "",
+            "modeBarButtons": [_BUTTONS],  # no others: one would share the figure in a cloud
+        },
         div_id="pareto",
     )
     return page
 
 
-def _lines(
+def _scatter(
     go: Any, figure: Any, shown: Sequence[Spot], cost: Cost, axes: dict[str, str], *, first: bool
 ) -> None:
     best = front(shown, cost)
@@ -109,7 +129,8 @@ def _lines(
                     "symmetric": False,
                     "array": [100 * (one.upper - one.value) for one in values],
                     "arrayminus": [100 * (one.value - one.lower) for one in values],
-                    "thickness": 0.8,
+                    "color": family.color + "66",
+                    "thickness": 1,
                     "width": 0,
                 },
                 mode="markers",
@@ -151,7 +172,7 @@ def _labels(
     for one in shown:
         x, low = place(one.costs[cost], 100 * one.accuracy.lower)
         high = place(one.costs[cost], 100 * one.accuracy.upper)[1]
-        obstacles.append(Box(x - 1.5, low, x + 1.5, high))
+        obstacles.append(Box(x - 0.6, low, x + 0.6, high))
     sizes = [(len(one.label) * _FONT * _LETTER + 6.0, _FONT * 1.3) for one in shown]
     offsets = arrange(points, sizes, obstacles, Box(0.0, 0.0, width, height))
     return [

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from langchain_glimprouter.bench.pictures import Cost, Spot
     from langchain_glimprouter.bench.results import Results
 
+_LABEL = 10.5  # points
 _MARKER = 11.0  # pixels that a marker takes, for labels to keep off
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "#b3b3b3"
 _BINS = 40
+_COLUMNS = 5  # of the legend
 _STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
     "svg.fonttype": "none",
 }
 
@@ -42,7 +43,8 @@ def pareto_png(results: Results) -> bytes:
     with mpl.rc_context(_STYLE):
         figure = _figure(14.0, 6.6)
         axes = figure.subplots(1, 2, sharey=True)
-        figure.suptitle(title(results), fontsize=13, fontweight="bold")
+        figure.suptitle("Accuracy over cost", x=0.01, ha="left", fontsize=14, fontweight="bold")
+        axes[0].set_title(title(results), loc="left", pad=10)
         for place, cost in zip(axes, COSTS, strict=True):
             _scatter(place, shown, cost)
             place.set_xlabel(AXES[cost])
@@ -65,11 +67,14 @@ def entropy_png(results: Results, journal: Journal) -> bytes | None:
     if not series:
         return None
     mpl = _matplotlib()
-    tau = results.thresholds.get("entropy")
+    tau = results.thresholds.get("entropy") or {}
     with mpl.rc_context(_STYLE):
         figure = _figure(9.0, 4.8)
         axes = figure.subplots()
-        axes.set_title(f"First-token entropy of steps\n{title(results)}", loc="left")
+        figure.suptitle(
+            "First-token entropy of steps", x=0.01, ha="left", fontsize=14, fontweight="bold"
+        )
+        axes.set_title(title(results), loc="left", pad=26)
         top = max(max(values) for _, values in series)
         edges = np.linspace(0.0, max(top, 0.1), _BINS + 1)
         for index, (name, values) in enumerate(series):
@@ -85,20 +90,38 @@ def entropy_png(results: Results, journal: Journal) -> bytes | None:
                 histtype="stepfilled" if filled else "step",
                 linewidth=1.6,
             )
-        if tau is not None:
-            axes.axvline(tau["threshold"], color="black", linewidth=1.4, linestyle="--")
-            axes.annotate(
-                f"τ = {tau['threshold']:.2f}: {tau['rate']:.0%} of the calibration's steps above",
-                (tau["threshold"], 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(6, -4),
-                textcoords="offset points",
-                va="top",
-            )
-        axes.set_xlabel("H_init, nats")
+        marked = tau.get("threshold", next(iter(_given(results)), None))
+        if marked is not None:
+            _mark_threshold(axes, marked, tau.get("rate"))
+        axes.set_xlabel("entropy of a step's first token (H_init), nats")
         axes.set_ylabel("share of steps, %")
-        axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.9))
+        axes.legend(frameon=False, loc="best")
         return _png(figure)
+
+
+def _given(results: Results) -> list[float]:
+    """Return thresholds of H_init that the user gave."""
+    return [
+        arm.threshold
+        for arm in results.arms
+        if arm.policy == "glimprouter" and arm.threshold is not None
+    ]
+
+
+def _mark_threshold(axes: Any, tau: float, rate: float | None) -> None:
+    """Draw τ as a line, and say above the panel what lies beyond it."""
+    axes.axvline(tau, color="black", linewidth=1.4, linestyle="--")
+    low, high = axes.get_xlim()
+    said = "" if rate is None else f"; above it: {100 * rate:.0f} % of the calibration's steps"
+    axes.annotate(
+        f"τ = {tau:.2f}{said}",
+        (tau, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="left" if tau < (low + high) / 2 else "right",
+        va="bottom",
+    )
 
 
 def entropies(results: Results, journal: Journal) -> list[tuple[str, list[float]]]:
@@ -154,8 +177,8 @@ def _label(figure: Any, axes: Any, shown: Sequence[Spot], cost: Cost) -> None:
     for one in shown:
         x, low = place((one.costs[cost], 100 * one.accuracy.lower))
         high = place((one.costs[cost], 100 * one.accuracy.upper))[1]
-        obstacles.append(Box(x - 1.5, low, x + 1.5, high))
-    texts = [axes.annotate(one.label, (0, 0), fontsize=10, color=one.family.color) for one in shown]
+        obstacles.append(Box(x - 0.6, low, x + 0.6, high))
+    texts = [figure.text(0.5, 0.5, one.label, fontsize=_LABEL) for one in shown]
     extents = [text.get_window_extent(renderer) for text in texts]
     for text in texts:
         text.remove()
@@ -174,7 +197,7 @@ def _label(figure: Any, axes: Any, shown: Sequence[Spot], cost: Cost) -> None:
             textcoords="offset pixels",
             ha="center",
             va="center",
-            fontsize=10,
+            fontsize=_LABEL,
             color=one.family.color,
             arrowprops=None
             if offset.near
@@ -198,7 +221,7 @@ def _legend(figure: Any, axes: Any, shown: Sequence[Spot]) -> None:
     handles.append(
         axes.errorbar([], [], yerr=[], fmt="none", ecolor="#999999", label="95 % interval")
     )
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=_COLUMNS, frameon=False)
 
 
 def _figure(width: float, height: float) -> Any:

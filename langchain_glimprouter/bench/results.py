@@ -83,6 +83,7 @@ class ArmResult:
         vs_large: Accuracy less that of `always large`.
         vs_random: Accuracy less that of the partner.
         seconds_vs_large: Seconds over those of `always large`, in sum.
+        seconds_vs_random: Seconds over those of the partner, in sum.
     """
 
     label: str
@@ -110,6 +111,7 @@ class ArmResult:
     vs_large: Estimate | None
     vs_random: Estimate | None
     seconds_vs_large: Estimate | None
+    seconds_vs_random: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def _result(journal: Journal, arm: Arm) -> ArmResult:
         vs_large=_difference(journal, arm.label, baseline),
         vs_random=_difference(journal, arm.label, partner),
         seconds_vs_large=_ratio(journal, arm.label, baseline),
+        seconds_vs_random=_ratio(journal, arm.label, partner),
     )
 
 

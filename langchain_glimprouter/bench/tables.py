@@ -102,16 +102,16 @@ def points(difference: Estimate | None) -> str:
     """Return a difference of shares in percentage points."""
     if difference is None:
         return ""
-    lower, upper = signed(100 * difference.lower), signed(100 * difference.upper)
-    return f"{signed(100 * difference.value, 1)} [{lower}, {upper}]"
+    value, lower, upper = (
+        signed(100.0 * one) for one in (difference.value, difference.lower, difference.upper)
+    )
+    return f"{value} [{lower}, {upper}]"
 
 
-def signed(value: float, digits: int = 0) -> str:
-    """Return a number with its sign, and a real minus."""
-    text = f"{value:+.{digits}f}"
-    if float(text) == 0.0:
-        return text[1:]
-    return text.replace("-", "−")
+def signed(value: float) -> str:
+    """Return a number with one decimal and its sign, and a real minus."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0.0 else text.replace("-", "−")
 
 
 def ratio(value: Estimate | None) -> str:
