@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def routed(question: str, tau: float, *, correct: bool, **options: Any) -> Grade
 def study(count: int, losses: dict[float, float], seed: int = 0) -> list[GradedTurn]:
     """The large model is right; routing loses a share of the questions."""
     source = random.Random(seed)
-    turns = [large_only(str(number), correct=True) for number in range(count)]
+    model = large_only("", correct=True)
+    turns = [replace(model, question=str(number)) for number in range(count)]
     for tau, loss in losses.items():
+        model = routed("", tau, correct=True)
         turns += [
-            routed(str(number), tau, correct=source.random() >= loss) for number in range(count)
+            replace(model, question=str(number), correct=source.random() >= loss)
+            for number in range(count)
         ]
     return turns
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from langchain_glimprouter.engines import reaper
@@ -208,7 +209,6 @@ def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
         [sys.executable, "-c", textwrap.dedent(host)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    psutil = pytest.importorskip("psutil")
     pids = [int(pid) for pid in process.stdout.readline().split()]
     engine, other, young, unmarked, watchdog = (psutil.Process(pid) for pid in pids)
     try:
@@ -225,6 +225,15 @@ def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
                 leftover.kill()
 
 
+# Its own command must not look like an engine's.
+HOST = """
+import subprocess, sys
+engine = [sys.executable, "-c", "import time; time.sleep(60)", "VLLM" "::EngineCore"]
+with subprocess.Popen(engine) as process:
+    print(process.pid, flush=True)
+"""
+
+
 def test_an_engines_processes_are_those_that_started_with_it() -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", name])
@@ -233,6 +242,9 @@ def test_an_engines_processes_are_those_that_started_with_it() -> None:
     with reaper.watched() as brood:
         assert reaper.MARK in os.environ
         core, worker, other = start("VLLM::EngineCore"), start("VLLM::Worker"), start("mine")
+        host = subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE)
+        assert host.stdout is not None
+        hosted = psutil.Process(int(host.stdout.readline()))
     later = start("VLLM::EngineCore of a later engine")
     assert reaper.MARK not in os.environ
     brood.kill("VLLM::Worker")
@@ -240,6 +252,10 @@ def test_an_engines_processes_are_those_that_started_with_it() -> None:
     assert core.poll() is None
     brood.kill()
     assert core.wait(5) == -9
+    assert hosted.is_running()
+    assert hosted.status() != psutil.STATUS_ZOMBIE
+    hosted.kill()
+    host.communicate()
     for process in (before, other, later):
         assert process.poll() is None
         process.kill()

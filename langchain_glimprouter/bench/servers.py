@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,10 @@ class Server:
 
 @contextmanager
 def serve(
-    model: str | os.PathLike[str], *args: str, kv_cache_bytes: int = 256 << 20
+    model: str | os.PathLike[str],
+    *args: str,
+    kv_cache_bytes: int = 256 << 20,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run vLLM's server on the CPU until the block ends, or this process in whatever way.
 
@@ -52,6 +55,7 @@ def serve(
         model: Model id or path.
         *args: More arguments of `vllm serve`; they win over those set here.
         kv_cache_bytes: Room for the KV cache.
+        env: Environment of the server in place of this process's own.
 
     Raises:
         EngineError: If the server does not start.
@@ -70,6 +74,7 @@ def serve(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
+            env=env,
             start_new_session=True,
         )
         assert supervisor.stdin is not None

@@ -38,10 +38,13 @@ _host = uuid.uuid4().hex
 
 
 class Brood:
-    """The processes of one engine: this process's descendants that are new since this was made."""
+    """The processes of one engine: this process's new children since this was made, and theirs.
+
+    Engines of other hosts, which this process may have started meanwhile, are not among them.
+    """
 
     def __init__(self) -> None:
-        self._before = set(_descendants(os.getpid()))
+        self._before = set(_children(os.getpid()))
         self._found: set[psutil.Process] = set()
 
     def look(self) -> None:
@@ -57,8 +60,10 @@ class Brood:
         _kill(process for process in self._found or self._new() if of in _command(process))
 
     def _new(self) -> list[psutil.Process]:
-        new = [p for p in _descendants(os.getpid()) if p not in self._before]
-        return [process for process in new if _is_engine(_command(process))]
+        new = [p for p in _children(os.getpid()) if p not in self._before]
+        engines = [process for process in new if _is_engine(_command(process))]
+        workers = [child for process in engines for child in _descendants(process.pid)]
+        return engines + [process for process in workers if _is_engine(_command(process))]
 
 
 @contextmanager
@@ -99,10 +104,14 @@ def _command(process: psutil.Process) -> str:
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
+    return _children(pid, recursive=True)
+
+
+def _children(pid: int, *, recursive: bool = False) -> list[psutil.Process]:
     import psutil
 
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=recursive)
     except psutil.Error:
         return []
 
