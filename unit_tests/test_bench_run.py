@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,18 @@ from langchain_glimprouter.bench.study import OutOfTimeError
 from langchain_glimprouter.engines.scripted import Fault
 from langchain_glimprouter.errors import ConfigurationError, EngineDeadError, EngineRequestError
 from langchain_glimprouter.trace_files import read_traces
-from unit_tests.studies import SETTINGS, STEPS, Log, Sums, made_up, plan, scripted, study, turn
+from unit_tests.studies import (
+    SETTINGS,
+    STEPS,
+    Log,
+    Sums,
+    largest_file,
+    made_up,
+    plan,
+    scripted,
+    study,
+    turn,
+)
 
 BASELINES = ["always small", "always large", "glimprouter threshold=1.0"]
 
@@ -223,17 +231,6 @@ async def test_a_dead_engine_ends_the_run_and_keeps_the_rows(tmp_path: Path) -> 
     assert len(journal.failures) == 1
     assert 0 < len(journal.turns) < 7
     assert len((await study(tmp_path, plan(BASELINES[:2], 4))).turns) == 8
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """As on a disk that fills up: no file of this process may grow beyond a size."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:

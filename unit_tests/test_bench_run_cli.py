@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from langchain_glimprouter.bench.journal import Journal
 from langchain_glimprouter.cli import app
-from unit_tests.studies import Sums, made_up, scripted
+from unit_tests.studies import Sums, largest_file, made_up, scripted
 from unit_tests.traces import traces
 
 ARMS = ("-p", "always small", "-p", "always large", "-p", "glimprouter threshold=1.0")
@@ -205,6 +206,27 @@ def test_control_c_keeps_the_rows(tmp_path: Path) -> None:
     kept = len(Journal(file).turns)
     assert 3 <= kept < 40
     assert f"{kept} turns are kept" in said
+
+
+def test_two_benches_do_not_share_a_folder(tmp_path: Path, scripts: list[Any]) -> None:
+    with (tmp_path / "study.jsonl").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path)
+        assert done.exit_code == 2
+        assert "another bench is at work" in " ".join(done.output.split())
+    assert run(*MODELS, "-p", "always large", *OPTIONS, "--out", tmp_path).exit_code == 0
+
+
+def test_a_full_disk_ends_it_with_what_was_done(tmp_path: Path, scripts: list[Any]) -> None:
+    with largest_file(5000):
+        done = run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    kept = len(Journal(tmp_path / "study.jsonl").turns)
+    assert 0 < kept < 12
+    assert f"{kept} turns are kept" in said
+    assert "error:" in said
+    assert "study.jsonl" in said
 
 
 def test_reports_of_a_made_up_study(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def versions() -> dict[str, str | None]:
 
 def machine() -> dict[str, object]:
     """Return the processor, how many cores this process may use, and the GPUs."""
-    return {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpus": _gpus()}
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    return {"cpu": _cpu(), "cores": cores, "gpus": _gpus()}
 
 
 def _cpu() -> str:

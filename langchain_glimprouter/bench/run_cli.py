@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,94 +27,174 @@ from langchain_glimprouter.errors import ConfigurationError, EngineError
 
 DEFAULTS = (ALWAYS_SMALL, ALWAYS_LARGE, "glimprouter")
 RECORD = "study.jsonl"
+_WORK, _MODELS, _ARMS, _TURNS, _RESULTS = "Work", "Models", "Arms", "Turns", "Results"
 
 
 def compare_policies(
     ctx: typer.Context,
     *,
-    small: Annotated[
-        str | None, typer.Option(help="Small model: an id, a path, or a server's URL.")
-    ] = None,
-    large: Annotated[str | None, typer.Option(help="Large model, likewise.")] = None,
-    task: Annotated[str, typer.Option(help="What is asked: a task's name.")] = "gsm_symbolic",
+    task: Annotated[
+        str, typer.Option(help="What is asked: a task's name.", rich_help_panel=_WORK)
+    ] = "gsm_symbolic",
     data: Annotated[
-        Path | None, typer.Option(exists=True, help="A local file or folder of the task's data.")
+        Path | None,
+        typer.Option(
+            exists=True, help="A local file or folder of the task's data.", rich_help_panel=_WORK
+        ),
     ] = None,
     task_option: Annotated[
-        list[str] | None, typer.Option(help="An option of the task, as NAME=VALUE; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="An option of the task, as NAME=VALUE; repeatable.", rich_help_panel=_WORK
+        ),
+    ] = None,
+    questions: Annotated[
+        int,
+        typer.Option("--questions", "-n", min=1, help="Held-out questions.", rich_help_panel=_WORK),
+    ] = 100,
+    calibration_questions: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Other questions, which thresholds are taken from.", rich_help_panel=_WORK
+        ),
+    ] = 32,
+    seed: Annotated[
+        int, typer.Option(help="Of questions, sampling and draws.", rich_help_panel=_WORK)
+    ] = 0,
+    small: Annotated[
+        str | None,
+        typer.Option(
+            help="Small model: an id, a path, or a server's URL.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    large: Annotated[
+        str | None, typer.Option(help="Large model, likewise.", rich_help_panel=_MODELS)
+    ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Chat template for both models.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    engine_args: Annotated[
+        str | None,
+        typer.Option(
+            help="Of both in-process engines, as JSON: '{\"dtype\": …}'.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    small_engine_args: Annotated[
+        str | None, typer.Option(help="Of the small engine; these win.", rich_help_panel=_MODELS)
+    ] = None,
+    large_engine_args: Annotated[
+        str | None, typer.Option(help="Of the large engine.", rich_help_panel=_MODELS)
+    ] = None,
+    large_variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another set-up of the large engine, as NAME=JSON of further arguments (or "
+            '"model" for another server); repeatable.',
+            rich_help_panel=_MODELS,
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
             "--policy",
             "-p",
-            help="An arm; repeatable. Write a threshold (else it is calibrated) as "
+            help="An arm: a policy's name (default: always small, always large, "
+            "glimprouter); repeatable. Write a threshold (else it is calibrated) as "
             "'glimprouter threshold=0.8', a set-up of the large engine as 'always large @draft'.",
+            rich_help_panel=_ARMS,
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", file_okay=False, help="Folder of the results.")
-    ] = None,
-    questions: Annotated[
-        int, typer.Option("--questions", "-n", min=1, help="Held-out questions.")
-    ] = 100,
-    calibration_questions: Annotated[
-        int, typer.Option(min=1, help="Other questions, which thresholds are taken from.")
-    ] = 32,
     target_rate: Annotated[
-        float, typer.Option(help="Share of the steps that thresholds send to the large model.")
+        float,
+        typer.Option(
+            help="Share of the steps that thresholds send to the large model.",
+            rich_help_panel=_ARMS,
+        ),
     ] = 0.3,
     matched_random: Annotated[
-        bool, typer.Option(help="Give each routing arm a random one at the rate it came to.")
-    ] = True,
-    seed: Annotated[int, typer.Option(help="Of questions, sampling and draws.")] = 0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 1,
-    chat_template: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Chat template for both models."),
-    ] = None,
-    thinking: Annotated[
-        bool | None, typer.Option("--thinking/--no-thinking", help="Open or close a thought.")
-    ] = None,
-    max_thinking_tokens: Annotated[int, typer.Option(help="Budget of a thought.")] = 8192,
-    max_tokens: Annotated[int, typer.Option(help="Budget of an answer.")] = 2048,
-    max_step_tokens: Annotated[int, typer.Option(help="A longer step is cut there.")] = 512,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 0.0,
-    steps: Annotated[str | None, typer.Option(help="Where steps end, by name.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for one question.")] = None,
-    engine_args: Annotated[
-        str | None, typer.Option(help="Of both in-process engines, as JSON: '{\"dtype\": …}'.")
-    ] = None,
-    small_engine_args: Annotated[
-        str | None, typer.Option(help="Of the small engine; these win.")
-    ] = None,
-    large_engine_args: Annotated[str | None, typer.Option(help="Of the large engine.")] = None,
-    large_variant: Annotated[
-        list[str] | None,
+        bool,
         typer.Option(
-            help="Another set-up of the large engine, as NAME=JSON of further arguments (or "
-            '"model" for another server); repeatable.'
+            help="Give each routing arm a random one at the rate it came to.", rich_help_panel=_ARMS
+        ),
+    ] = True,
+    thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--thinking/--no-thinking", help="Open or close a thought.", rich_help_panel=_TURNS
+        ),
+    ] = None,
+    max_thinking_tokens: Annotated[
+        int, typer.Option(help="Budget of a thought.", rich_help_panel=_TURNS)
+    ] = 8192,
+    max_tokens: Annotated[
+        int, typer.Option(help="Budget of an answer.", rich_help_panel=_TURNS)
+    ] = 2048,
+    max_step_tokens: Annotated[
+        int, typer.Option(help="A longer step is cut there.", rich_help_panel=_TURNS)
+    ] = 512,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature.", rich_help_panel=_TURNS)
+    ] = 0.0,
+    steps: Annotated[
+        str | None, typer.Option(help="Where steps end, by name.", rich_help_panel=_TURNS)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one question.", rich_help_panel=_TURNS)
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Questions asked at once.", rich_help_panel=_TURNS)
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", file_okay=False, help="Folder of the results.", rich_help_panel=_RESULTS
         ),
     ] = None,
     limit_minutes: Annotated[
-        float | None, typer.Option(help="Stop after so long; the same command goes on.")
+        float | None,
+        typer.Option(
+            min=0.0, help="Stop after so long; the same command goes on.", rich_help_panel=_RESULTS
+        ),
     ] = None,
     traces: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Add every turn's whole trace here, as JSON Lines."),
+        typer.Option(
+            dir_okay=False,
+            help="Add every turn's whole trace here, as JSON Lines.",
+            rich_help_panel=_RESULTS,
+        ),
     ] = None,
     only_report: Annotated[
-        bool, typer.Option("--only-report", help="Write the reports of --out anew; no model.")
+        bool,
+        typer.Option(
+            "--only-report",
+            help="Write the reports of --out anew; no model.",
+            rich_help_panel=_RESULTS,
+        ),
     ] = False,
     replay: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Judge recorded traces by other thresholds; no model."
+            exists=True,
+            dir_okay=False,
+            help="Judge recorded traces by other thresholds; no model.",
+            rich_help_panel=_RESULTS,
         ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
-        typer.Option("--threshold", "-t", help="Of --replay: nats, or a calibration's file."),
+        typer.Option(
+            "--threshold",
+            "-t",
+            help="Of --replay: nats, or a calibration's file.",
+            rich_help_panel=_RESULTS,
+        ),
     ] = None,
 ) -> None:
     """Run policies side by side on the same questions and engines, and report."""
@@ -187,10 +270,10 @@ def _run(setup: Setup, out: Path) -> bool:
     from langchain_glimprouter.bench.study import OutOfTimeError, Study
 
     out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / RECORD)
     plan, engines = plan_of(setup)
     errors = Console(stderr=True)
-    with StudyProgress(errors) as progress:
+    with _alone(out), StudyProgress(errors) as progress:
+        journal = Journal(out / RECORD)
         study = Study(plan, engines, journal, progress)
         asyncio.run(settle(setup, plan, engines, journal))
         try:
@@ -206,6 +289,18 @@ def _run(setup: Setup, out: Path) -> bool:
             )
             raise
     return True
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep a second bench out of a folder: both would run, and slow down, the same turns."""
+    with (out / RECORD).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"another bench is at work in {out}: wait for it, or give another --out"
+            raise ConfigurationError(msg) from None
+        yield
 
 
 def _report(console: Console, out: Path) -> None:
