@@ -160,7 +160,8 @@ def threshold_for(ranked: Sequence[float], rate: float) -> float:
         return max(math.nextafter(ranked[0], 0.0), 0.0)
     if best == count:
         return ranked[-1]
-    return (ranked[best - 1] + ranked[best]) / 2.0
+    # Between neighbouring floats the middle rounds, perhaps to the upper one.
+    return min((ranked[best - 1] + ranked[best]) / 2.0, math.nextafter(ranked[best], 0.0))
 
 
 def _ties(ranked: Sequence[float], value: float) -> tuple[int, int]:

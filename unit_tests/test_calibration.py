@@ -52,6 +52,7 @@ def rate_at(turns: list[RoutingTrace], tau: float) -> float:
 
 
 @example([0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0], 0.71875)  # equal ones go one way
+@example([0.0, 0.0, 0.0, 0.0, 0.0, 4.999999999999999, 5.0], 0.125)  # neighbouring floats
 @given(st.lists(st.floats(0.0, 5.0), min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_no_other_threshold_is_nearer_to_the_rate(entropies: list[float], rate: float) -> None:
     ranked = sorted(entropies)
