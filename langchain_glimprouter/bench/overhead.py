@@ -124,7 +124,7 @@ class OverheadBench:
         vocabularies = await router.vocabularies(ROLES)
         prompts, opening, _ = render_prompts(
             vocabularies,
-            [{"role": "user", "content": question.text}],
+            [{"role": "user", "content": question.prompt}],
             thinking=self.thinking,
             tags=self.options.think_tags,
             template_kwargs={},

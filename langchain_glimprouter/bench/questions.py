@@ -1,40 +1,21 @@
-"""Questions with answers that can be checked."""
+"""Questions of reasoning-gym as they are, without instructions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
-from langchain_glimprouter.errors import ConfigurationError
+from langchain_glimprouter.bench.tasks.base import Question
+from langchain_glimprouter.bench.tasks.reasoning_gym import ReasoningGym
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question.
-
-    Attributes:
-        text: What the model is asked.
-        answer: The right answer.
-    """
-
-    text: str
-    answer: str
+__all__ = ["Question", "reasoning_gym_questions"]
 
 
 def reasoning_gym_questions(task: str, count: int, seed: int) -> list[Question]:
-    """Return questions of a reasoning-gym data set; the same for the same seed.
+    """Return the first questions of a data set; the same for the same seed.
+
+    For timings only: they are of both splits.
 
     Raises:
         ConfigurationError: If reasoning-gym is missing, or has no such data set.
     """
-    try:
-        import reasoning_gym
-    except ImportError:
-        msg = "the bench needs reasoning-gym: pip install 'langchain-glimprouter[bench]'"
-        raise ConfigurationError(msg) from None
-    try:
-        items: Any = reasoning_gym.create_dataset(task, size=count, seed=seed)
-    except ValueError as error:
-        msg = f"task={task!r}: {error}"
-        raise ConfigurationError(msg) from None
-    return [Question(item["question"], str(item["answer"])) for item in items]
+    return list(islice(ReasoningGym(task, {"instruction": ""}).stream(seed), count))

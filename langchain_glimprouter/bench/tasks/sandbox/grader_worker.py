@@ -1,0 +1,106 @@
+"""Grades answers for `grader.py`, under guard. Started with `python -I`, never imported."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import resource
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+# `-I` keeps this folder off the path, and importing the package would take a second.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+import guards  # type: ignore[import-not-found, unused-ignore]
+
+del sys.path[0]
+
+_MEMORY = 8 << 30  # address space; libraries map much of it
+_PATIENCE = 20  # seconds by the clock for each step of math-verify; the machine may be busy
+_CPU_SECONDS = 120  # an answer; an end for a process that nobody waits for any more
+
+
+def maths() -> Callable[..., dict[str, Any]]:
+    """Return the grader `(reference, answer)` of math-verify."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+    from math_verify.errors import TimeoutException
+
+    targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    patience = {"raise_on_error": True, "parsing_timeout": _PATIENCE}
+
+    def grade(reference: str, answer: str) -> dict[str, Any]:
+        extracted = None
+        try:
+            gold = parse(rf"\boxed{{{reference}}}", targets, **patience)
+            if not gold:
+                return _reply(error=f"math-verify cannot parse the right answer {reference!r}")
+            found = parse(answer, targets, **patience)
+            if not found:
+                return _reply(error="math-verify finds no answer that it can parse")
+            extracted = str(found[-1])[:1000]
+            right = verify(gold, found, raise_on_error=True, timeout_seconds=_PATIENCE)
+        except TimeoutException as error:
+            return _reply(extracted=extracted, error=f"math-verify: {error!s:.300}")
+        return _reply(float(right), extracted)
+
+    grade("1", r"\boxed{1}")  # the first takes a second, which is not the answer's fault
+    return grade
+
+
+def gym() -> Callable[..., dict[str, Any]]:
+    """Return the grader `(data set, its configuration, entry, candidates)` of reasoning-gym."""
+    import reasoning_gym
+
+    @lru_cache(maxsize=4)
+    def data_set(name: str, config: bytes) -> Any:
+        return reasoning_gym.create_dataset(name, **pickle.loads(config))  # noqa: S301
+
+    def grade(
+        name: str, config: dict[str, Any], entry: dict[str, Any], candidates: list[str]
+    ) -> dict[str, Any]:
+        score = data_set(name, pickle.dumps(config)).score_answer
+        scored = [(float(score(one, entry)), one) for one in candidates]
+        best, extracted = max(scored, key=lambda pair: pair[0])
+        return _reply(min(max(best, 0.0), 1.0), extracted)
+
+    return grade
+
+
+def _reply(
+    score: float = 0.0, extracted: str | None = None, error: str | None = None
+) -> dict[str, Any]:
+    return {"score": score, "extracted": extracted, "error": error}
+
+
+def main() -> None:
+    """Import, put the guards up, and answer until stdin closes."""
+    replies = open(os.dup(1), "w", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)  # libraries print
+    logging.disable()
+    try:
+        grade = {"maths": maths, "gym": gym}[sys.argv[1]]()
+    except ImportError as error:
+        replies.write(json.dumps(f"grading needs {error.name}") + "\n")
+        return
+    guards.limit_resources(None, _MEMORY)
+    guards.read_only(guards.readable_paths())
+    guards.deny_system_calls()
+    replies.write("true\n")
+    while header := sys.stdin.buffer.read(8):
+        request = pickle.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))  # noqa: S301
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = int(used.ru_utime + used.ru_stime) + _CPU_SECONDS
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+        try:
+            reply = grade(*request)
+        except Exception as error:  # noqa: BLE001 - whatever an answer does to a library, it is told
+            reply = _reply(error=f"{type(error).__name__}: {error!s:.300}")
+        replies.write(json.dumps(reply) + "\n")
+
+
+if __name__ == "__main__":
+    main()
