@@ -71,8 +71,21 @@ demo: env ## answer QUESTION with two real models, steps coloured by writer
 .PHONY: test
 test: env models lint unit integration ## all of: set-up, lint, unit tests, integration tests
 
+# For the tests of pages. A machine without a browser, or without the means to get one, skips them.
+.PHONY: browser
+browser: ## get Chromium for the tests of pages, where that is possible (root, apt)
+	@for name in "$$CHROME" chromium chromium-browser google-chrome google-chrome-stable chrome; do \
+		if [ -n "$$name" ] && command -v "$$name" >/dev/null; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the tests of pages."; \
+		{ timeout 120 apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+			timeout 420 apt-get -qq -y --no-install-recommends install chromium; } >/dev/null 2>&1 \
+		&& exit 0; \
+	fi; \
+	echo "There is no browser (chromium, google-chrome, or \$$CHROME): its tests will be skipped."
+
 .PHONY: unit
-unit: env ## unit tests: no network, no model, on every core
+unit: env browser ## unit tests: no network, no model, on every core
 	$(BIN)/python -m pytest unit_tests -n auto $(PYTEST_ARGS)
 
 .PHONY: integration

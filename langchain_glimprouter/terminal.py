@@ -14,30 +14,32 @@ from langchain_glimprouter.routing.events import (
     TokenDelta,
     TurnFinished,
 )
-from langchain_glimprouter.routing.thresholds import Decision
+from langchain_glimprouter.trace_words import (
+    closing_note,
+    counted,
+    decision_of,
+    drafts_note,
+    why,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_glimprouter.errors import Role
+    from langchain_glimprouter.routing.thresholds import Decision
     from langchain_glimprouter.routing.trace import Phase, RoutingTrace
 
 COLORS: dict[Role, str] = {"small": "green", "large": "magenta"}
-_ENDS = {
-    "max_tokens": "the answer's token budget ran out (max_tokens)",
-    "context_window": "the context window is full",
-    "loop": "the text went round in circles",
-    "error": "an engine failed",
-    "cancelled": "it was cancelled",
-    "steered": "somebody stopped it",
+_COLUMNS = {
+    "steps": "steps",
+    "tokens": "decode",
+    "probes": "probe",
+    "rejected": "rejected",
+    "discarded": "discarded",
+    "prefilled": "prefill",
+    "cached": "cached",
 }
-_FORCED = {
-    "max_thinking_tokens": "the thinking budget ran out",
-    "context_window": "the context window is full",
-    "loop": "the thought went round in circles",
-    "end_of_text": "a model ended its text inside the thought",
-    "steered": "somebody asked for the answer",
-}
+_RARE = ("rejected", "discarded")
 
 
 class TurnPrinter:
@@ -45,7 +47,7 @@ class TurnPrinter:
 
     Args:
         console: Where to.
-        labels: Whether each step begins with its writer and entropy.
+        labels: Whether each step begins with its writer and why it is that one.
     """
 
     def __init__(self, console: Console, *, labels: bool = True) -> None:
@@ -68,6 +70,8 @@ class TurnPrinter:
                 self._newline()
                 self._console.print()
                 self._console.print(summary_table(trace))
+                if drafts := drafts_note(trace):
+                    self._console.print(drafts, style="dim", highlight=False)
                 if note := closing_note(trace):
                     self._console.print(note, style="yellow", highlight=False)
 
@@ -99,10 +103,8 @@ def step_label(decision: Decision) -> Text:
     """Return a step's label: who writes it, and why."""
     color = COLORS[decision.writer]
     label = Text(f" {decision.writer} ", style=f"reverse {color}")
-    if decision.entropy is not None:
-        sign = ">" if decision.writer == "large" else "≤"
-        tau = "" if decision.threshold is None else f" {sign} {decision.threshold:.2f}"
-        label.append(f" H {decision.entropy.estimate:.2f}{tau}", style=f"not reverse dim {color}")
+    if words := why(decision):
+        label.append(f" {words}", style=f"not reverse dim {color}")
     return label
 
 
@@ -110,13 +112,7 @@ def print_trace(trace: RoutingTrace, console: Console, *, labels: bool = True) -
     """Print a recorded turn as it looked live."""
     printer = TurnPrinter(console, labels=labels)
     for step in trace.steps:
-        decision = Decision(
-            step.writer,
-            step.reason,
-            step.probe.measured() if step.probe else None,
-            step.probe.threshold if step.probe else None,
-        )
-        printer.push(StepStarted(step.index, step.phase, decision))
+        printer.push(StepStarted(step.index, step.phase, decision_of(step)))
         if text := trace.step_text(step):
             printer.push(TokenDelta(step.index, step.phase, step.writer, text))
         printer.push(StepFinished(step))
@@ -124,41 +120,33 @@ def print_trace(trace: RoutingTrace, console: Console, *, labels: bool = True) -
 
 
 def summary_table(trace: RoutingTrace) -> Table:
-    """Return what each model did, as a table."""
+    """Return what each model did, as a table; what neither did has no column."""
     rate = f"{trace.intervention_rate:.0%}"
     routed = len(trace.routed_steps)
     title = (
         f"{trace.policy}: the large model wrote {trace.usage.large.steps} of {routed} steps "
-        f"({rate}), {trace.usage.hand_offs} hand-offs, {trace.seconds:.1f} s"
+        f"({rate}), {counted(trace.usage.hand_offs, 'hand-off')}, {trace.seconds:.1f} s"
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("model")
-    for name in ("steps", "tokens", "probes", "dropped", "prefilled", "cached", "seconds"):
-        table.add_column(name, justify="right")
-    for role, color in COLORS.items():
-        usage = trace.usage.of(role)
+    shares = {role: trace.usage.of(role) for role in COLORS}
+    columns = {
+        name: field
+        for name, field in _COLUMNS.items()
+        if name not in _RARE or any(getattr(usage, field) for usage in shares.values())
+    }
+    table = Table(title=Text(title, "bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    # In a narrow terminal a name gives way, no number.
+    table.add_column("model", min_width=8, overflow="fold")
+    for name in (*columns, "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for role, usage in shares.items():
         if not usage.model:
             continue
         table.add_row(
-            Text(f"{role}: {short_name(usage.model)}", style=color),
-            str(usage.steps),
-            str(usage.decode),
-            str(usage.probe),
-            str(usage.discarded),
-            str(usage.prefill),
-            str(usage.cached),
+            Text(f"{role}: {short_name(usage.model)}", style=COLORS[role]),
+            *(str(getattr(usage, field)) for field in columns.values()),
             f"{usage.seconds:.1f}",
         )
     return table
-
-
-def closing_note(trace: RoutingTrace) -> str:
-    """Return a sentence where a turn did not end by itself; else an empty string."""
-    if trace.forced_close and trace.thought_end in _FORCED:
-        return f"The thought was closed by the router: {_FORCED[trace.thought_end]}."
-    if trace.stop_reason in _ENDS:
-        return f"The turn ended because {_ENDS[trace.stop_reason]}."
-    return ""
 
 
 def short_name(model: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from langchain_glimprouter import trace_chart
 from langchain_glimprouter._version import __version__
-from langchain_glimprouter.trace_chart import Chart, entropy_chart
+from langchain_glimprouter.trace_chart import H_INIT, Chart, Dot, charts
+from langchain_glimprouter.trace_words import (
+    begins,
+    closing_note,
+    counted,
+    decision_of,
+    drafts_note,
+    duration,
+    step_end_note,
+    verdict,
+    why,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +31,15 @@ if TYPE_CHECKING:
     from langchain_glimprouter.routing.trace import (
         ModelUsage,
         Phase,
-        ProbeTrace,
         RoutingTrace,
         StepTrace,
     )
 
 _ROLES: tuple[Role, Role] = ("small", "large")
-_REASONS = {
-    "first_steps": "first_n_steps_large",
-    "always": "the policy always does",
-    "random": "drawn at random",
-    "answer": "the answer, unrouted",
-    "steered": "steered by a person",
-}
 _HEIGHT = 640  # of a notebook's frame, in pixels
+_DIGITS = 3  # decimals of entropies
+_BEGINS = 40  # characters of a turn in the list of turns
+_SHOWN = 5  # of the likeliest first tokens
 
 # What no page may hold, or what would turn the reading direction of all that follows, made visible.
 _VISIBLE: dict[int, str] = {
@@ -53,8 +58,11 @@ class _Step:
 
     record: StepTrace
     text: str
-    why: str
+    facts: list[str]
     candidates: list[tuple[str, float]]
+    numbers: str
+    rejection: str
+    rejected: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +89,12 @@ class _Turn:
 
     number: int
     trace: RoutingTrace
+    begins: str
     models: list[_Model]
-    chart: Chart | None
+    rejected: int
+    drafts: str
+    note: str
+    charts: list[Chart]
     phases: list[_Phase]
 
 
@@ -95,15 +107,21 @@ def traces_page(traces: Sequence[RoutingTrace]) -> str:
     """Return turns as one self-contained HTML page, with a list of them if there are several.
 
     Steps are coloured and marked by writer; hovering over one, or moving the focus to it, shows its
-    probe's likeliest tokens. The page runs no script and fetches nothing, and says so to the
-    browser. All text is escaped; control characters are made visible.
+    probe's likeliest tokens; rejected drafts unfold. The page runs no script and fetches
+    nothing, and says so to the browser. All text is escaped; control characters are made visible.
 
     Args:
         traces: The turns, in order.
     """
     turns = [_turn(number, trace) for number, trace in enumerate(traces, 1)]
     template = _environment().get_template("trace.html")
-    return template.render(turns=turns, version=__version__, plot=trace_chart)
+    return template.render(
+        turns=turns,
+        policies=len({trace.policy for trace in traces}),
+        rejected=sum(turn.rejected for turn in turns),
+        version=__version__,
+        plot=trace_chart,
+    )
 
 
 def trace_frame(trace: RoutingTrace) -> str:
@@ -122,9 +140,7 @@ def _turn(number: int, trace: RoutingTrace) -> _Turn:
     for step in trace.steps:
         if not phases or phases[-1].name != step.phase:
             phases.append(_Phase(step.phase, []))
-        candidates = step.probe.candidates if step.probe is not None else []
-        text = trace.step_text(step).strip("\n")  # the frame around it says where it ends
-        phases[-1].steps.append(_Step(step, text, _why(step), candidates[:5]))
+        phases[-1].steps.append(_step(trace, step))
     usage = trace.usage
     tokens = usage.small.decode + usage.large.decode
     seconds = usage.small.seconds + usage.large.seconds
@@ -138,21 +154,76 @@ def _turn(number: int, trace: RoutingTrace) -> _Turn:
         for role in _ROLES
         if (share := usage.of(role)).model
     ]
-    return _Turn(number, trace, models, entropy_chart(trace), phases)
+    return _Turn(
+        number,
+        trace,
+        begins(trace, _BEGINS),
+        models,
+        usage.small.rejected + usage.large.rejected,
+        drafts_note(trace),
+        closing_note(trace),
+        charts(trace),
+        phases,
+    )
 
 
-def _why(step: StepTrace) -> str:
-    reason = _REASONS.get(step.reason, step.reason)
-    if step.probe is None:
-        return reason
-    compared = _compared(step.probe)
-    return compared if step.reason == "entropy" else f"{reason}; {compared}"
+def _step(trace: RoutingTrace, step: StepTrace) -> _Step:
+    text = trace.step_text(step).strip("\n")  # the frame around it says where it ends
+    draft = step.draft
+    facts = [why(decision_of(step), _DIGITS), counted(step.tokens.decode, "token"), _time(step)]
+    if step.probe is not None and step.probe.straddles:
+        facts.append("bounds straddle τ")
+    facts.append(step_end_note(step))
+    if not text.strip():
+        facts.append("ends the thought" if step.ended_by == "closed" else "no text")
+    rejected = draft.rejected if draft is not None else []
+    if not any(text.strip() for text in rejected):
+        rejected = []  # the facts say so
+    return _Step(
+        step,
+        text,
+        [fact for fact in facts if fact],
+        step.probe.candidates[:_SHOWN] if step.probe is not None else [],
+        _measured(step),
+        f"{counted(len(rejected), 'rejected draft')}, {counted(step.tokens.rejected, 'token')}",
+        rejected,
+    )
 
 
-def _compared(probe: ProbeTrace) -> str:
-    tau = math.inf if probe.threshold is None else probe.threshold
-    sign = ">" if probe.entropy > tau else "≤"
-    return f"H {probe.entropy:.3f} {sign} τ {'∞' if tau == math.inf else f'{tau:.3f}'}"
+def _time(step: StepTrace) -> str:
+    """Return what a step took, and how much of it went into drafts that were more than the step."""
+    draft, whole = step.draft, duration(step.seconds)
+    if draft is None or (draft.accepted and not draft.judge_seconds):
+        return whole
+    parts = f"drafting {duration(draft.seconds)}"
+    if draft.judge_seconds:
+        parts += f", judging {duration(draft.judge_seconds)}"
+    return f"{whole} ({parts})"
+
+
+def _measured(step: StepTrace) -> str:
+    """Return every measure of a step, with the bounds of the first token's entropy."""
+    probe, draft = step.probe, step.draft
+    parts = []
+    if probe is not None:
+        parts.append(
+            f"H_init {probe.entropy:.3f} nats (true entropy {probe.lower:.3f} to {probe.upper:.3f})"
+        )
+    if draft is not None and draft.entropy is not None:
+        parts.append(f"H_step {draft.entropy:.3f} nats")
+    if draft is not None and draft.perplexity is not None:
+        parts.append(f"PPL_step {draft.perplexity:.3f}")
+    if draft is not None and draft.overconfidence is not None:
+        parts.append(f"sure of {100 * draft.overconfidence:.0f} % of its tokens")
+    return " · ".join(parts)
+
+
+def _said(chart: Chart, dot: Dot) -> str:
+    """Return what a mark in a chart says when pointed at."""
+    probe, draft = dot.step.probe, dot.step.draft
+    if chart.name == H_INIT and probe is not None:
+        return f"H {probe.entropy:.3f} in [{probe.lower:.3f}, {probe.upper:.3f}]"
+    return verdict(draft, _DIGITS) if draft is not None else ""
 
 
 def _visible(value: Any) -> Any:
@@ -176,4 +247,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["quoted"] = _quoted
+    made.filters["duration"] = duration
+    made.globals.update(counted=counted, said=_said)
     return made

@@ -1,12 +1,16 @@
-"""Traces made up by hand."""
+"""Traces: made up by hand, and of turns that were played."""
 
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_glimprouter import ChatGlimpRouter, ScriptedStep, trace_of
+from langchain_glimprouter.engines.base import GenerationRequest
 from langchain_glimprouter.routing.trace import (
+    DraftTrace,
     ModelUsage,
     ProbeTrace,
     RoutingTrace,
@@ -14,6 +18,7 @@ from langchain_glimprouter.routing.trace import (
     StepTrace,
     TurnUsage,
 )
+from unit_tests.models import engine
 
 
 def trace(
@@ -97,6 +102,19 @@ def trace(
     return RoutingTrace(**{**fields, **options})
 
 
+def drafted(*drafts: DraftTrace) -> RoutingTrace:
+    """A thought of one step a draft; whatever was dropped had five tokens."""
+    made = trace([None] * len(drafts), policy="drafting")
+    for step, draft in zip(made.steps, drafts, strict=False):
+        step.draft, step.reason = draft, draft.signal
+        step.writer = "small" if draft.accepted else "large"
+        step.tokens.rejected = 5 * len(draft.rejected)
+        made.usage.small.rejected += step.tokens.rejected
+    for role in ("small", "large"):
+        made.usage.of(role).steps = sum(step.writer == role for step in made.routed_steps)
+    return made
+
+
 def traces(turns: int, steps: int, seed: int = 0, **options: Any) -> list[RoutingTrace]:
     """Turns of which some are harder than others."""
     source = random.Random(seed)
@@ -105,3 +123,54 @@ def traces(turns: int, steps: int, seed: int = 0, **options: Any) -> list[Routin
         scale = source.uniform(0.5, 1.5)
         made.append(trace([scale * source.expovariate(1.5) for _ in range(steps)], **options))
     return made
+
+
+# -- turns that were really played ---------------------------------------------------------------
+
+_THOUGHTS = (
+    "First I write down what is given: Anna has 24 apples and gives a third of them to Ben.",
+    "A third of 24 is 24 / 3 = 8, so 24 − 8 = 16 apples are left.",
+    "Wait, is the third taken before or after she eats two? The text says: *then* she eats.",
+    "So 16 − 2 = 14, and twice as many as she has left is 2 · 14 = 28.",
+    "```python\nleft = 24 - 24 // 3 - 2\ntotal = left + 2 * left  # 42\n```",
+    "Let me check that with x for what is left: x + 2x = 3x = 42, hence x = 14. ✓",
+    "Alternatively, count backwards: 42 / 3 = 14, 14 + 2 = 16, and 16 is two thirds of 24.",
+    (
+        "Hmm, a name without any blank: "
+        "https_example_invalid_a_very_long_path_that_no_line_can_hold_as_it_has_no_place_to_break."
+    ),
+)
+
+
+def played(policy: str, count: int, *, seed: int = 0, **options: Any) -> RoutingTrace:
+    """A turn of `count` steps that scripted engines played under a policy of a name.
+
+    The large model is hard to please: as a judge it rates by a digest of the step.
+    """
+    source = random.Random(seed)
+    thoughts = [f"{_THOUGHTS[n % len(_THOUGHTS)]} ({n})\n\n" for n in range(count)]
+    entropies = [min(source.expovariate(1.5), 2.9) for _ in thoughts]
+    small = [ScriptedStep(text, nats) for text, nats in zip(thoughts, entropies, strict=True)]
+    large = [f"Carefully now. {text}" for text in thoughts]
+
+    def write(prompt: str) -> Sequence[str]:
+        judged = "Rate its factual" in prompt
+        return [str(zlib.crc32(prompt.encode()) % 6 + 4)] if judged else large
+
+    def answer(prompt: str, request: GenerationRequest) -> str:
+        if request.constraint is not None:  # which draft
+            return str(zlib.crc32(prompt.encode()) % 4)
+        return "Anna has **42** apples now."
+
+    delay = options.pop("delay", 0.0)
+    model = ChatGlimpRouter(
+        small=engine(small, name="Qwen2.5-0.5B", delay=delay),
+        large=engine(write, answer, name="Qwen2.5-7B", delay=3 * delay),
+        policy=policy,
+        loop_guard=False,
+        max_thinking_tokens=1_000_000,
+        **options,
+    )
+    found = trace_of(model.invoke("How many apples?"))
+    assert found is not None
+    return found
