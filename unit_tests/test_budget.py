@@ -33,7 +33,7 @@ LIMITS = st.builds(Limit, COUNTS, SECONDS, COUNTS) | st.builds(
     Limit, COUNTS, SECONDS, COUNTS, st.floats(0.5, 12.0), st.just(PRICES)
 )
 COUNT = st.integers(0, 15)
-SPENT = st.builds(Spent, COUNT, st.floats(0.0, 10.0), COUNT)
+SPENT = st.builds(Spent, COUNT, st.floats(0.0, 10.0), COUNT, st.floats(0.0, 15.0))
 
 
 def usage(spent: Spent) -> TurnUsage:
