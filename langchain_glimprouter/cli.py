@@ -61,7 +61,7 @@ def ask(
     ] = "1.0",
     policy: Annotated[
         str,
-        typer.Option(help="glimprouter, always small, always large, random(RATE) or reference."),
+        typer.Option(help="glimprouter, or another one by name: 'specreason(7)', 'always large' …"),
     ] = "glimprouter",
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     chat_template: Template = None,

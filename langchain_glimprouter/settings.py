@@ -25,6 +25,8 @@ from langchain_glimprouter.routing.policies.named import (
     with_threshold,
 )
 from langchain_glimprouter.routing.policies.single import Always
+from langchain_glimprouter.routing.policies.step_signals import StepEntropy
+from langchain_glimprouter.routing.policies.two_sided import TwoSided
 from langchain_glimprouter.routing.steps import as_steps
 from langchain_glimprouter.routing.thresholds import Fixed
 
@@ -204,7 +206,9 @@ def check_single(n: object) -> None:
 
 
 def _warn_of_idle_threshold(policy: Policy) -> None:
-    if not isinstance(policy, GlimpRouter) or policy.estimator != "renormalized":
+    if not isinstance(policy, GlimpRouter | StepEntropy | TwoSided):
+        return
+    if policy.estimator != "renormalized":
         return
     ceiling = math.log(policy.top_logprobs)
     if isinstance(policy.threshold, Fixed) and ceiling <= policy.threshold.tau < math.inf:

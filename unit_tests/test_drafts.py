@@ -111,6 +111,8 @@ async def test_overconfident_steps_go_over_as_a_whole() -> None:
     assert (first.draft.value, second.draft.value) == (1.0, 0.5)
     assert second.writer == "small"
     assert second.draft.threshold == 0.6
+    assert second.probe is not None
+    assert second.probe.threshold == 1.0
 
 
 @pytest.mark.parametrize("run", [0, 1, 2, 3])

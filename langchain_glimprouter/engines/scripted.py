@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_glimprouter.engines.base import (
     MAX_TOP_LOGPROBS,
-    FinishReason,
     GenerationDelta,
     GenerationRequest,
-    TopLogprobs,
 )
+from langchain_glimprouter.engines.continuations import check_continuations
 from langchain_glimprouter.engines.scripted_vocabulary import (
     ASSISTANT,
     END,
-    FILLERS,
     ScriptedVocabulary,
 )
+from langchain_glimprouter.engines.scripted_writing import Continuation
 from langchain_glimprouter.errors import EngineDeadError, EngineRequestError
 
 if TYPE_CHECKING:
@@ -39,11 +36,14 @@ class ScriptedStep:
         text: Its text, delimiter included.
         entropy: Renormalized entropy of its first token, in nats; at most ln 20.
         tokens: The texts of its tokens, where the vocabulary would cut them otherwise.
+        drafts: What further continuations of the same request (`n`) write in its place: the second
+            one the first of these, and so on, over and over. Without any, all write the same.
     """
 
     text: str
     entropy: float = _ROUTINE
     tokens: tuple[str, ...] = ()
+    drafts: tuple[str | ScriptedStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,45 +154,40 @@ class ScriptedEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta]:
         """Play the script from where the context ends; see `Engine.generate`."""
+        check_continuations(request)
         self._check_alive()
         self._remember(request)
         size = len(request.token_ids)
         if size >= self._window:
             msg = f"{size} tokens leave no room in a window of {self._window}"
             raise EngineRequestError(msg, model=self.model)
-        script = self._script(request)
         most = min(request.max_tokens, self._window - size)
-        stop_ids = frozenset(request.stop_token_ids) | self._vocabulary.eos_ids
-        ids: list[int] = []
-        tops: list[TopLogprobs] = []
-        cached: int | None = 0
-        text = ""
-        finish: FinishReason | None = None
+        writing = [
+            Continuation(
+                request,
+                index,
+                self._script(request, index) if index else self._script(request),
+                self._vocabulary,
+                most,
+                self.tokens_per_delta,
+            )
+            for index in range(request.n)
+        ]
         self.running += 1
         try:
             if self.prefill_delay:
                 await asyncio.sleep(self.prefill_delay)
-            for count, (token_id, entropy) in enumerate(script, start=1):
-                await self._strike()
-                if self.delay:
-                    await asyncio.sleep(self.delay)
-                self.made += 1
-                ids.append(token_id)
-                if request.top_logprobs:
-                    tops.append(_distribution(token_id, entropy, request.top_logprobs))
-                if request.stop:
-                    text += self._vocabulary.decode([token_id])
-                if token_id in stop_ids or any(stop in text for stop in request.stop):
-                    finish = "stop"
-                elif count >= most:
-                    finish = "length"
-                if finish is not None or len(ids) >= self.tokens_per_delta:
-                    yield GenerationDelta(
-                        ids, tops if request.top_logprobs else None, finish, cached
-                    )
-                    ids, tops, cached = [], [], None
-                if finish is not None:
-                    return
+            while writing:
+                for one in writing:
+                    if self.fault is not None:
+                        await self._strike()
+                    if self.delay and one is writing[0]:
+                        await asyncio.sleep(self.delay)  # side by side they take no longer
+                    self.made += 1
+                    delta = one.write()
+                    if delta is not None:
+                        yield delta
+                writing = [one for one in writing if one.finish is None]
         finally:
             self.running -= 1
 
@@ -217,7 +212,7 @@ class ScriptedEngine:
         if len(self.requests) > 1000:
             del self.requests[:500]
 
-    def _script(self, request: GenerationRequest) -> _Reader:
+    def _script(self, request: GenerationRequest, index: int = 0) -> _Reader:
         ids = request.token_ids
         place = self._places.get(id(ids))  # a turn's live list keeps its identity, and only grows
         if place is None:
@@ -234,7 +229,8 @@ class ScriptedEngine:
         answer = self.answer
         if callable(answer):
             answer = answer(place.prompt, request)
-        return _Reader(place, self._vocabulary, answer, constrained=request.constraint is not None)
+        constrained = request.constraint is not None
+        return _Reader(place, self._vocabulary, answer, index, constrained=constrained)
 
 
 class _Place:
@@ -277,9 +273,16 @@ class _Reader:
     """The tokens from a place to the script's end, with their entropies."""
 
     def __init__(
-        self, place: _Place, vocabulary: ScriptedVocabulary, answer: str, *, constrained: bool
+        self,
+        place: _Place,
+        vocabulary: ScriptedVocabulary,
+        answer: str,
+        index: int,
+        *,
+        constrained: bool,
     ) -> None:
         self._place = place
+        self._index = index
         self._vocabulary = vocabulary
         self._answer = answer
         self._constrained = constrained
@@ -310,6 +313,8 @@ class _Reader:
         yield END, _ROUTINE
 
     def _step(self, step: ScriptedStep, partial: str) -> Iterator[tuple[str, float]]:
+        if self._index and step.drafts:
+            step = _step(step.drafts[(self._index - 1) % len(step.drafts)])
         if partial and step.text.startswith(partial):
             pieces = self._vocabulary.pieces(step.text[len(partial) :])
         else:
@@ -327,23 +332,3 @@ def _last(ids: Sequence[int], wanted: int) -> int:
         if ids[index] == wanted:
             return index
     return -1
-
-
-def _distribution(token_id: int, entropy: float, count: int) -> TopLogprobs:
-    logprobs = _logprobs(entropy, count)
-    return TopLogprobs((token_id, *FILLERS[: count - 1]), logprobs, logprobs[0])
-
-
-@functools.lru_cache(maxsize=4096)
-def _logprobs(entropy: float, count: int) -> tuple[float, ...]:
-    """Return `count` log-probabilities of a given entropy: one likeliest token, the rest even."""
-    if count == 1 or entropy <= 0.0:
-        return (0.0, *(-math.inf for _ in range(count - 1)))
-    low, high = 1.0 / count, 1.0
-    for _ in range(100):
-        top = (low + high) / 2
-        rest = 1.0 - top
-        value = -top * math.log(top) - (rest * math.log(rest / (count - 1)) if rest > 0.0 else 0.0)
-        low, high = (top, high) if value > entropy else (low, top)
-    rest = max(1.0 - high, 5e-324)
-    return (math.log(high), *(math.log(rest / (count - 1)) for _ in range(count - 1)))

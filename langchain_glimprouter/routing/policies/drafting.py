@@ -67,34 +67,36 @@ class SelfJudging(Drafting):
     async def draft(self, turn: Turn) -> AsyncGenerator[Event]:
         """Draft step after step in one request, up to a hand-over."""
         draft: Draft | None = None
+        glance: Decision | None = None
         began = time.perf_counter()
         request = turn.tokens("small", top_logprobs=self.top_logprobs, behind=())
         try:
             async with aclosing(request) as tokens:
                 async for token in tokens:
                     if draft is None:
-                        turn.pending = self.glance(turn, token)
-                        if turn.pending is not None:
+                        glance = self.glance(turn, token)
+                        if glance is not None and glance.writer == "large":
                             turn.drop_probe("small")
+                            turn.pending = glance
                             return
                         draft = Draft(turn, "small", began)
                     draft.push(token)
                     if not draft.ended:
                         continue
-                    for event in self._settle(turn, draft):
+                    for event in self._settle(turn, draft, glance):
                         yield event
                     draft, began = None, time.perf_counter()
                     if turn.done or self.due(turn)[0] is not None:
                         return
             if draft is not None:  # its engine broke off
-                for event in self._settle(turn, draft):
+                for event in self._settle(turn, draft, glance):
                     yield event
         finally:
             if draft is not None:
                 draft.drop()
 
-    def _settle(self, turn: Turn, draft: Draft) -> Iterator[Event]:
-        decision = self.judge(turn, draft)
+    def _settle(self, turn: Turn, draft: Draft, glance: Decision | None) -> Iterator[Event]:
+        decision = self.judge(turn, draft, glance)
         if decision.writer == "small":
             yield from draft.keep(decision)
         else:
@@ -102,12 +104,12 @@ class SelfJudging(Drafting):
             turn.pending = decision
 
     def glance(self, turn: Turn, token: Token) -> Decision | None:
-        """Hand a step over by its first token, or return `None` to go on with the draft."""
+        """Judge a step by its first token; only what stays with the small model is drafted on."""
         del turn, token
         return None
 
-    def judge(self, turn: Turn, draft: Draft) -> Decision:
-        """Decide about a draft."""
+    def judge(self, turn: Turn, draft: Draft, glance: Decision | None) -> Decision:
+        """Decide about a draft, given what its first token's glance decided."""
         raise NotImplementedError
 
     def measured(self, turn: Turn, draft: Draft) -> DraftTrace:

@@ -35,8 +35,9 @@ class _StepSignal(SelfJudging):
         """Return what the threshold judges."""
         raise NotImplementedError
 
-    def judge(self, turn: Turn, draft: Draft) -> Decision:
+    def judge(self, turn: Turn, draft: Draft, glance: Decision | None) -> Decision:
         """Keep the draft iff its signal does not lie above the threshold."""
+        del glance
         record = self.measured(turn, draft)
         signal = self.signal_of(draft)
         assert signal is not None  # `measured` saw that there are log-probabilities

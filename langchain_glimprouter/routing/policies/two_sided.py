@@ -86,21 +86,19 @@ class TwoSided(SelfJudging):
             return Decision("large", "hesitation"), 1
         return decision, count
 
-    def glance(self, turn: Turn, token: Token) -> Decision | None:
+    def glance(self, turn: Turn, token: Token) -> Decision:
         """Hand over where the first token's entropy is high."""
         entropy, candidates = glimpse(turn, token, self.estimator)
         writer, threshold = self.threshold.decide(entropy, turn.usage)
-        if writer == "small":
-            return None
-        return Decision("large", "entropy", entropy, threshold, candidates)
+        return Decision(writer, "entropy", entropy, threshold, candidates)
 
-    def judge(self, turn: Turn, draft: Draft) -> Decision:
+    def judge(self, turn: Turn, draft: Draft, glance: Decision | None) -> Decision:
         """Keep the draft unless it is overconfident."""
         record = self.measured(turn, draft)
         record.signal, record.value = "overconfidence", record.overconfidence
         record.threshold = self.overconfidence
         record.accepted = (record.value or 0.0) <= self.overconfidence
-        return self.decided(turn, draft, record)
+        return self.decided(turn, draft, record, glance.threshold if glance else None)
 
     def _hesitates(self, turn: Turn) -> bool:
         count = self.hesitation_steps
