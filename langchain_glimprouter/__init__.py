@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter._version import __version__
 from langchain_glimprouter.chat_models import ChatGlimpRouter
+from langchain_glimprouter.engines.reward import RewardModel
 from langchain_glimprouter.engines.scripted import Fault, ScriptedEngine, ScriptedStep
 from langchain_glimprouter.engines.vllm_local import VLLMEngine
+from langchain_glimprouter.engines.vllm_reward_model import VLLMRewardModel
+from langchain_glimprouter.engines.vllm_reward_server import VLLMRewardServer
 from langchain_glimprouter.engines.vllm_server import VLLMServer
 from langchain_glimprouter.errors import (
     BudgetExceededError,
@@ -22,8 +25,21 @@ from langchain_glimprouter.errors import (
 from langchain_glimprouter.messages.assembler import trace_of
 from langchain_glimprouter.routing.budget import Budget, Limit
 from langchain_glimprouter.routing.calibrated import Calibrated
-from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random, Reference
+from langchain_glimprouter.routing.judging import Judge
+from langchain_glimprouter.routing.policies import (
+    RSD,
+    Always,
+    GlimpRouter,
+    Random,
+    Reference,
+    SpecCoT,
+    SpecReason,
+    StepEntropy,
+    StepPerplexity,
+    TwoSided,
+)
 from langchain_glimprouter.routing.prices import Prices
+from langchain_glimprouter.routing.scoring import FunctionScorer, JudgeScorer, ModelScorer
 from langchain_glimprouter.routing.steps import (
     BlankLines,
     CueWords,
@@ -47,6 +63,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.middleware import GlimpRouterMiddleware as GlimpRouterMiddleware
 
 __all__ = [
+    "RSD",
     "Always",
     "BlankLines",
     "Budget",
@@ -61,26 +78,38 @@ __all__ = [
     "EngineRequestError",
     "Fault",
     "Fixed",
+    "FunctionScorer",
     "GlimpRouter",
     "GlimpRouterContext",
     "GlimpRouterError",
     "GlimpRouterState",
+    "Judge",
+    "JudgeScorer",
     "Limit",
     "MaxTokens",
     "MinTokens",
+    "ModelScorer",
     "Newlines",
     "Prices",
     "PromptTooLongError",
     "Random",
     "Reference",
+    "RewardModel",
     "RoutingDecision",
     "RoutingTrace",
     "ScriptedEngine",
     "ScriptedStep",
     "Sentences",
+    "SpecCoT",
+    "SpecReason",
+    "StepEntropy",
+    "StepPerplexity",
     "TargetRate",
     "TurnTimeoutError",
+    "TwoSided",
     "VLLMEngine",
+    "VLLMRewardModel",
+    "VLLMRewardServer",
     "VLLMServer",
     "__version__",
     "create_glimprouter",

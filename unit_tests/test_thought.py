@@ -43,9 +43,9 @@ def whole(make: Make, policy: Policy, *arguments: Any, **options: Any) -> Played
 class Forgetful(Recorder):
     """Looks for its place in the script anew with every request, as a fresh engine does."""
 
-    def _script(self, request: GenerationRequest) -> Any:
+    def _script(self, request: GenerationRequest, index: int = 0) -> Any:
         self._places.clear()
-        return super()._script(request)
+        return super()._script(request, index)
 
 
 async def hopping(

@@ -30,14 +30,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One continuation of a list of token ids.
+    """Continuations of a list of token ids; one unless `n` says more.
 
     Attributes:
         token_ids: The whole context. It is the caller's *live* list, which may grow while the
             request runs: an engine takes what it needs before its first `await`.
-        max_tokens: Most tokens to generate.
+        max_tokens: Most tokens to generate, of each continuation.
         sampling: How tokens are drawn.
-        seed: Seed of this request alone, or `None`.
+        seed: Seed of this request alone, or `None`; continuation i draws with `seed + i`.
         top_logprobs: How many of the likeliest tokens' log-probabilities come with each position,
             before temperature and penalties; 0 for none.
         stop_token_ids: Tokens that end the request; the token itself is delivered.
@@ -48,6 +48,8 @@ class GenerationRequest:
         constraint: A grammar that the output must follow from its first token on, as keywords of
             vLLM's `StructuredOutputsParams`: exactly one of `json` (a schema), `json_object`,
             `regex`, `choice`, `grammar`, `structural_tag`, plus its options.
+        n: How many continuations to draw. They run side by side over one computed context, each
+            with randomness of its own, so greedy sampling allows no more than one.
     """
 
     token_ids: Sequence[int]
@@ -59,6 +61,7 @@ class GenerationRequest:
     stop: Sequence[str] = ()
     session_id: str | None = None
     constraint: Mapping[str, Any] | None = None
+    n: int = 1
 
 
 class TopLogprobs(NamedTuple):
@@ -79,15 +82,17 @@ class GenerationDelta:
     Attributes:
         token_ids: New tokens, stop tokens and end-of-text included; may hold several.
         top_logprobs: One entry a token (it may be computed when read), or `None` if unasked.
-        finish_reason: Set on the last delta.
+        finish_reason: Set on the last delta of each continuation.
         cached_tokens: On the first delta, how many context tokens the prefix cache held;
             `None` where the engine does not tell.
+        index: Which continuation these tokens belong to, from 0; those of several come in turns.
     """
 
     token_ids: Sequence[int]
     top_logprobs: Sequence[TopLogprobs] | None = None
     finish_reason: FinishReason | None = None
     cached_tokens: int | None = None
+    index: int = 0
 
 
 class TokenDecoder(Protocol):
@@ -196,9 +201,10 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationDelta]:
-        """Continue `request.token_ids`; closing the generator aborts the request.
+        """Continue `request.token_ids`; closing the generator aborts all of it.
 
         Raises:
+            ConfigurationError: If the request asks for what cannot be.
             EngineError: If the engine dies or refuses the request.
         """
         ...

@@ -30,11 +30,13 @@ class ModelFacts:
         vocab_size: Width of its distribution.
         context_window: Most tokens that it was built for.
         eos_ids: Ids that its generation config ends a text with.
+        architectures: What it is, as class names of `transformers`.
     """
 
     vocab_size: int | None = None
     context_window: int | None = None
     eos_ids: frozenset[int] = frozenset()
+    architectures: tuple[str, ...] = ()
 
 
 def local_model_path(model: str, *, option: str = "model") -> str:
@@ -118,6 +120,7 @@ def read_model_facts(
         vocab_size=int(vocab_size) if vocab_size else None,
         context_window=_context_window(text_config),
         eos_ids=_eos_ids(config) | _eos_ids(generation or {}),
+        architectures=tuple(config.get("architectures") or ()),
     )
 
 

@@ -17,6 +17,7 @@ from langchain_glimprouter.engines.vllm_options import check_names, default_engi
 from langchain_glimprouter.errors import ConfigurationError, EngineError, Role
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 T = TypeVar("T")
@@ -41,12 +42,24 @@ class Boot:
         model: A model id or a local folder.
         user_args: The user's engine arguments.
         role: The engine's place in a pair.
+        pooling: Whether it scores texts instead of generating any.
+        check: Looks at the engine's whole configuration before anything starts.
     """
 
-    def __init__(self, model: str, user_args: Mapping[str, Any], role: Role | None) -> None:
+    def __init__(
+        self,
+        model: str,
+        user_args: Mapping[str, Any],
+        role: Role | None,
+        *,
+        pooling: bool = False,
+        check: Callable[[VllmConfig], None] | None = None,
+    ) -> None:
         self.model = model
         self._user_args = dict(user_args)
         self._role = role
+        self._pooling = pooling
+        self._check_config = check
         self._given_up = threading.Event()
         self.brood: reaper.Brood | None = None
 
@@ -108,6 +121,7 @@ class Boot:
             0 if on_cpu else current_platform.device_count(),
             self._role,
             self._user_args,
+            pooling=self._pooling,
         )
         try:
             args = AsyncEngineArgs(**{**defaults, **self._user_args, "model": self.model})
@@ -117,6 +131,8 @@ class Boot:
             raise ConfigurationError(
                 f"vLLM refuses the engine arguments of {self.model!r}: {error}"
             ) from error
+        if self._check_config is not None:
+            self._check_config(config)
         log = {
             "enable_log_requests": args.enable_log_requests,
             "disable_log_stats": args.disable_log_stats,

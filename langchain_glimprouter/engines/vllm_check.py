@@ -61,21 +61,27 @@ async def check_server(connection: VLLMConnection, model: str | None) -> ServedM
             or log-probabilities don't come back.
         EngineDeadError: If nothing answers.
     """
-    cards = await _model_cards(connection)
-    card = _choose(cards, model, connection.root)
-    name = str(card["id"])
+    name, root, window = await find_model(connection, model)
     endpoint: Endpoint | None = await _tokens_endpoint(connection, name)
     if endpoint is None:
         endpoint = CompletionsEndpoint()
         await _try_completions(connection, endpoint, name)
+    return ServedModel(name, root, window, endpoint)
+
+
+async def find_model(connection: VLLMConnection, model: str | None) -> tuple[str, str, int]:
+    """Return the name, the root and the context window of `model`, or of a server's only model.
+
+    Raises:
+        ConfigurationError: If this is no vLLM server, or the key or the model is wrong.
+        EngineDeadError: If nothing answers.
+    """
+    cards = await _model_cards(connection)
+    card = _choose(cards, model, connection.root)
     base = next((other for other in cards if other["id"] == card.get("parent")), card)
-    return ServedModel(
-        name=name,
-        root=str(base.get("root") or base["id"]),
-        # Adapters don't tell theirs.
-        context_window=int(card.get("max_model_len") or base["max_model_len"]),
-        endpoint=endpoint,
-    )
+    # Adapters don't tell their window.
+    window = int(card.get("max_model_len") or base["max_model_len"])
+    return str(card["id"]), str(base.get("root") or base["id"]), window
 
 
 async def check_constraints(connection: VLLMConnection, served: ServedModel) -> None:

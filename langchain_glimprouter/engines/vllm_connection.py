@@ -39,6 +39,7 @@ _HEALTH_SECONDS = 0.5
 _BUSY = frozenset(
     {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}
 )
+_JSON = {"Content-Type": "application/json"}
 _LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 
 
@@ -147,15 +148,10 @@ class VLLMConnection:
             EngineRequestError: If nothing came for too long.
         """
         # Encoded once for all attempts: the whole context is in it.
-        content = json.dumps(body, separators=(",", ":")).encode()
-        all_headers = {"Content-Type": "application/json", **(headers or {})}
+        content = _encoded(body)
+        all_headers = _JSON | dict(headers or {})
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(_worth_a_retry),
-                stop=lambda state: stop_after_attempt(self._max_retries + 1)(state) or _gone(state),
-                wait=wait_exponential(multiplier=0.2, max=5.0) + wait_random(0.0, 0.1),
-                reraise=True,
-            ):
+            async for attempt in self._attempts():
                 with attempt:
                     # A failed or cancelled attempt ends the generator, and so its request.
                     chunks = self._attempt(path, content, all_headers)
@@ -164,15 +160,39 @@ class VLLMConnection:
                 yield chunk
                 async for chunk in chunks:
                     yield chunk
-        except httpx.TimeoutException as error:
-            if isinstance(error, httpx.ConnectTimeout):
-                raise self._lost(error) from error
-            raise EngineRequestError(
-                f"{self.root} sent nothing for {self._client.timeout.read:g} s; raise `timeout` if "
-                "the server is only busy"
-            ) from error
         except httpx.TransportError as error:
-            raise self._lost(error) from error
+            raise self._broken(error) from error
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Post, and return the answer as soon as it is computed. Cancelling aborts the request.
+
+        Raises:
+            ServerRefusalError: If the server answers with an error, or no JSON.
+            EngineDeadError: If the server is gone.
+            EngineRequestError: If nothing came for too long.
+        """
+        content = _encoded(body)
+        try:
+            async for attempt in self._attempts():
+                with attempt:
+                    response = await self._client.post(path, content=content, headers=_JSON)
+                    if response.is_error:
+                        raise ServerRefusalError(response.status_code, error_message(response))
+        except httpx.TransportError as error:
+            raise self._broken(error) from error
+        try:
+            return response.json()
+        except ValueError:
+            text = response.text[:200]
+            raise ServerRefusalError(httpx.codes.BAD_GATEWAY, f"no JSON: {text!r}") from None
+
+    def _attempts(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(self._worth_a_retry),
+            stop=lambda state: stop_after_attempt(self._max_retries + 1)(state) or _gone(state),
+            wait=wait_exponential(multiplier=0.2, max=5.0) + wait_random(0.0, 0.1),
+            reraise=True,
+        )
 
     async def _attempt(
         self, path: str, content: bytes, headers: Mapping[str, str]
@@ -221,6 +241,20 @@ class VLLMConnection:
             return False
         return not response.is_server_error
 
+    def _worth_a_retry(self, error: BaseException) -> bool:
+        busy = isinstance(error, ServerRefusalError) and error.status in _BUSY
+        # Whoever closes the client breaks its requests off.
+        return (busy or isinstance(error, _LOST)) and not self._client.is_closed
+
+    def _broken(self, error: httpx.TransportError) -> EngineError:
+        """Return what a request that was broken off means for its caller."""
+        if isinstance(error, httpx.ConnectTimeout) or not isinstance(error, httpx.TimeoutException):
+            return self._lost(error)
+        return EngineRequestError(
+            f"{self.root} sent nothing for {self._client.timeout.read:g} s; raise `timeout` if "
+            "the server is only busy"
+        )
+
     def _lost(self, error: httpx.TransportError) -> EngineError:
         if isinstance(
             error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.ProxyError
@@ -230,6 +264,10 @@ class VLLMConnection:
             f"no vLLM server answers at {self.root} ({_cause(error)}); "
             "start it, or correct `base_url`"
         )
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def error_message(response: httpx.Response) -> str:
@@ -250,12 +288,6 @@ def _chunk(data: str) -> dict[str, Any]:
     if error:
         raise ServerRefusalError(int(error.get("code") or 500), str(error.get("message")))
     return chunk
-
-
-def _worth_a_retry(error: BaseException) -> bool:
-    return isinstance(error, _LOST) or (
-        isinstance(error, ServerRefusalError) and error.status in _BUSY
-    )
 
 
 def _gone(state: RetryCallState) -> bool:

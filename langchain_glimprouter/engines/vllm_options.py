@@ -19,6 +19,8 @@ _GIB = 1 << 30
 _KV_BYTES: dict[Role | None, int] = {"small": _GIB, "large": 2 * _GIB, None: _GIB}
 # Two engines on one GPU: what is left is for CUDA's own needs, which vLLM does not count.
 _GPU_SHARE: dict[Role, float] = {"small": 0.2, "large": 0.7}
+_GPU_SHARE_OF_REWARDS = 0.08
+"""Beside those two: of 80 GiB what a model with 1.5B parameters needs, and some."""
 _OWN_PLACEMENT = (
     "device_ids",
     "tensor_parallel_size",
@@ -35,8 +37,10 @@ def default_engine_args(
     role: Role | None,
     user_args: Mapping[str, Any],
     environment: Mapping[str, str] | None = None,
+    *,
+    pooling: bool = False,
 ) -> dict[str, Any]:
-    """Return the engine arguments that make two engines share a machine; the user's always win.
+    """Return the engine arguments that make the engines share a machine; the user's always win.
 
     Args:
         platform: What vLLM was built for.
@@ -44,14 +48,18 @@ def default_engine_args(
         role: The engine's place in a pair, or `None` if it stands alone.
         user_args: What the user set.
         environment: The process's environment variables.
+        pooling: Whether the engine scores texts instead of generating any.
     """
     environment = os.environ if environment is None else environment
     defaults: dict[str, Any] = {
         # Each engine's Prometheus logger would unregister the other's.
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        "enable_prefix_caching": True,
     }
+    if pooling:
+        defaults["runner"] = "pooling"
+    else:
+        defaults["enable_prefix_caching"] = True  # not every pooling model can; vLLM knows which
     if platform == "cpu":
         # vLLM's 128 would have up to 127 tokens computed again at each hand-off.
         defaults["block_size"] = 32
@@ -71,6 +79,9 @@ def default_engine_args(
         elif not _set(user_args, _MEMORY):
             defaults["gpu_memory_utilization"] = _GPU_SHARE[role]
             defaults["max_model_len"] = -1
+    elif pooling and device_count == 1 and not _set(user_args, (*_OWN_PLACEMENT, *_MEMORY)):
+        defaults["gpu_memory_utilization"] = _GPU_SHARE_OF_REWARDS
+        defaults["max_model_len"] = -1
     return {key: value for key, value in defaults.items() if key not in user_args}
 
 
@@ -120,9 +131,7 @@ def check_names(user_args: Mapping[str, Any]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f" Did you mean `{near[0]}`?" if near else ""
-            raise ConfigurationError(
-                f"`VLLMEngine` got `{name}`, which is no engine argument of this vLLM.{hint}"
-            )
+            raise ConfigurationError(f"`{name}` is no engine argument of this vLLM.{hint}")
 
 
 def check_main_module() -> None:

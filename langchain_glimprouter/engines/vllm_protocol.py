@@ -96,7 +96,9 @@ class CompletionsEndpoint:
         if (not logprobs and choice.get("text")) or (tokens and not tokens[0].startswith(_PREFIX)):
             raise NoTokenIdsError
         token_ids = [int(token[_SKIP:]) for token in tokens]
-        delta = GenerationDelta(token_ids, finish_reason=_finish_reason(choice))
+        delta = GenerationDelta(
+            token_ids, finish_reason=_finish_reason(choice), index=choice.get("index") or 0
+        )
         if top_logprobs:
             positions = zip(
                 token_ids,
@@ -160,7 +162,11 @@ class TokensEndpoint:
 
     def delta(self, choice: Mapping[str, Any], top_logprobs: int) -> GenerationDelta:
         """Read one choice of a streamed chunk."""
-        delta = GenerationDelta(choice["token_ids"] or [], finish_reason=_finish_reason(choice))
+        delta = GenerationDelta(
+            choice["token_ids"] or [],
+            finish_reason=_finish_reason(choice),
+            index=choice.get("index") or 0,
+        )
         if top_logprobs:
             if delta.token_ids and not choice["logprobs"]:
                 raise NoTokenIdsError
@@ -195,6 +201,8 @@ def _common(request: GenerationRequest) -> dict[str, Any]:
         body["seed"] = request.seed
     if request.constraint is not None:
         body["structured_outputs"] = dict(request.constraint)
+    if request.n != 1:
+        body["n"] = request.n
     return body
 
 

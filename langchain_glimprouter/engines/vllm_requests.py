@@ -1,4 +1,4 @@
-"""One request to a running `AsyncLLM`: what goes in, what comes out, what can go wrong."""
+"""Requests to a running `AsyncLLM`: what goes in, what comes out, what can go wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from langchain_glimprouter.errors import (
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-    from vllm.outputs import RequestOutput
+    from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.tasks import PoolingTask
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "repetition": "stop", "length": "length"}
@@ -42,7 +43,7 @@ async def stream(
     request_id: str,
     defaults: Mapping[str, Any],
 ) -> AsyncGenerator[GenerationDelta]:
-    """Generate; closing the generator aborts the request.
+    """Generate; closing the generator aborts the request with all its continuations.
 
     Args:
         llm: A running engine, on its own event loop.
@@ -73,8 +74,11 @@ async def stream(
         )
         async for output in outputs:
             finished = output.finished
-            yield _delta(output, request.top_logprobs, first, model)
+            cached = output.num_cached_tokens if first else None
             first = False
+            for completion in output.outputs:  # one of each continuation that went on
+                yield _delta(completion, request.top_logprobs, cached, model)
+                cached = None
     except Exception as error:
         translated = translate(error, llm, model)
         if translated is error:
@@ -101,6 +105,7 @@ def sampling_params(request: GenerationRequest, defaults: Mapping[str, Any]) -> 
             values[name] = value
     return SamplingParams(
         **values,
+        n=request.n,
         max_tokens=request.max_tokens,
         seed=request.seed,
         logprobs=request.top_logprobs or None,
@@ -142,8 +147,9 @@ def _rank(llm: AsyncLLM, session_id: str | None) -> int | None:
     return zlib.crc32(session_id.encode()) % int(replicas)
 
 
-def _delta(output: RequestOutput, top: int, first: bool, model: str) -> GenerationDelta:
-    completion = output.outputs[0]
+def _delta(
+    completion: CompletionOutput, top: int, cached: int | None, model: str
+) -> GenerationDelta:
     reason = completion.finish_reason
     if reason is not None and reason not in _FINISH:
         raise EngineRequestError(
@@ -154,7 +160,8 @@ def _delta(output: RequestOutput, top: int, first: bool, model: str) -> Generati
         token_ids=completion.token_ids,
         top_logprobs=FlatTopLogprobs(flat, top) if top and flat is not None else None,
         finish_reason=None if reason is None else _FINISH[reason],
-        cached_tokens=output.num_cached_tokens if first else None,
+        cached_tokens=cached,
+        index=completion.index,
     )
 
 
@@ -183,3 +190,41 @@ def translate(error: Exception, llm: AsyncLLM, model: str) -> Exception:
     verb = "refused" if _refused(error) else "failed at"
     text = str(reason) or type(reason).__name__
     return EngineRequestError(f"The engine of {model!r} {verb} a request: {text}", model=model)
+
+
+async def score(
+    llm: AsyncLLM, token_ids: list[int], task: PoolingTask, *, model: str, request_id: str
+) -> list[float]:
+    """Return the logits at the last token, none if there are none; cancelling aborts.
+
+    Args:
+        llm: A running engine with a pooling model, on its own event loop.
+        token_ids: The text.
+        task: What the model does: `classify` or `token_classify`.
+        model: What errors call the model.
+        request_id: A name that no other request of this engine has.
+
+    Raises:
+        EngineDeadError: If the engine's process is gone.
+        EngineRequestError: If the engine refuses the request or breaks it off.
+    """
+    from vllm import PoolingParams
+    from vllm.inputs import tokens_input
+
+    try:
+        outputs = llm.encode(
+            tokens_input(token_ids),
+            PoolingParams(task=task, use_activation=False),
+            request_id=request_id,
+        )
+        async for output in outputs:
+            data = output.outputs.data
+    except Exception as error:
+        translated = translate(error, llm, model)
+        if translated is error:
+            raise
+        raise translated from error
+    if task == "token_classify" and data.numel():
+        data = data[-1]  # one row a token
+    values: list[float] = data.flatten().tolist()
+    return values

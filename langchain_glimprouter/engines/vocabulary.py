@@ -149,6 +149,22 @@ class HFVocabulary:
             ]
             return Tokenizer.from_str(f"{json.dumps(state)[:-1]}{_MODEL}{model}")
 
+    def encode_whole(self, text: str, *, bos: bool = True) -> list[int]:
+        """Encode a whole text with all that the tokenizer puts around it.
+
+        Special tokens spelled out in it become those tokens.
+
+        Args:
+            text: What to encode.
+            bos: Whether it begins with the BOS token, where there is one; some tokenizers have one
+                and leave it to their users.
+        """
+        encode = self.tokenizer.encode if self._backend is None else self._backend.encode
+        encoded: Any = encode(text, add_special_tokens=True)
+        ids = list(encoded if self._backend is None else encoded.ids)
+        first = self.tokenizer.bos_token_id
+        return [first, *ids] if bos and first is not None and ids[:1] != [first] else ids
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode ids, special tokens included."""
         ids = list(token_ids)
