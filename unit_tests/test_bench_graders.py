@@ -26,13 +26,13 @@ from langchain_glimprouter.bench.tasks.extract import (
     plain,
     same_text,
 )
-from langchain_glimprouter.bench.tasks.grader import GYM, MATHS, Grader
 from langchain_glimprouter.bench.tasks.grading import (
     grade_exact,
     grade_gym,
     grade_maths,
     gym_candidates,
 )
+from langchain_glimprouter.bench.tasks.workers import GYM, MATHS, Grader
 from unit_tests.models import settles
 
 # -- finding the final answer --------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_grader_without_its_library_tells_the_fix(
 ) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text("print('\"grading needs math_verify\"', flush=True)")
-    monkeypatch.setattr("langchain_glimprouter.bench.tasks.grader._WORKER", worker)
+    monkeypatch.setattr("langchain_glimprouter.bench.tasks.workers._WORKER", worker)
     grader = Grader("maths")
     with pytest.raises(ConfigurationError, match=r"needs math_verify: pip install 'langchain"):
         grader.grade("5", "5")
@@ -449,7 +449,7 @@ def test_graders_end_with_their_process(tmp_path: Path) -> None:
 
     script = (
         "import threading, time\n"
-        "from langchain_glimprouter.bench.tasks.grader import MATHS\n"
+        "from langchain_glimprouter.bench.tasks.workers import MATHS\n"
         "MATHS.grade('5', '5')\n"
         "print(MATHS._process.pid, flush=True)\n"
         "time.sleep(60)\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,6 +112,26 @@ def test_questions_of_reasoning_gym_are_the_same_every_time() -> None:
         {q.id for q in first}, key=lambda id: int(id.split("-")[1])
     )
     assert all(half(q.reference[1]["question"]) == "test" for q in first)
+
+
+def test_questions_are_the_same_in_every_process() -> None:
+    """Also those of sets that depend on the hashes of strings."""
+    script = (
+        "from langchain_glimprouter.bench.tasks import find_task\n"
+        "for name in ('ransom_note', 'isomorphic_strings', 'polynomial_multiplication'):\n"
+        "    print([question.prompt for question in find_task(name).questions(3, 1)])\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert len(said[0]) > 1000
 
 
 def test_questions_for_timings_are_the_first_and_bare() -> None:

@@ -18,7 +18,7 @@ from langchain_glimprouter.bench.tasks.extract import (
     plain,
     same_text,
 )
-from langchain_glimprouter.bench.tasks.grader import GYM, MATHS
+from langchain_glimprouter.bench.tasks.workers import GYM, MATHS
 
 _LONGEST = 20_000  # characters of an answer that math-verify looks through
 

@@ -10,6 +10,7 @@ from langchain_glimprouter.bench.tasks.base import Grade, Question, Split
 from langchain_glimprouter.bench.tasks.grading import grade_gym
 from langchain_glimprouter.bench.tasks.splits import half, mark
 from langchain_glimprouter.bench.tasks.task_options import labelled
+from langchain_glimprouter.bench.tasks.workers import gym_entries
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
 
@@ -61,7 +62,7 @@ class ReasoningGym:
             if key not in known:
                 raise unknown(f"option of the task {name!r}:", key, known)
         self._config = {key: _value(text) for key, text in given.items()}
-        self._create(seed=0, size=_TRIAL)
+        self._try()
 
     @property
     def name(self) -> str:
@@ -97,20 +98,22 @@ class ReasoningGym:
         """Yield all questions in the data set's own order, of both splits, equal ones included."""
         text = self._options.get("instruction", INSTRUCTION).strip()
         instruction = f"\n\n{text}" if text else ""
-        data = self._create(seed, _SIZE)
-        for index in range(_SIZE):
-            try:
-                entry: dict[str, Any] = data[index]
-            except IndexError:  # a set with an end
+        config = {**self._config, "seed": seed, "size": _SIZE}
+        start, batch = 0, 8  # some data sets take a second for each question
+        while start < _SIZE:
+            entries = gym_entries(self._set, config, start, min(batch, _SIZE - start))
+            for index, entry in enumerate(entries, start):
+                answer = entry.get("answer")
+                yield Question(
+                    id=f"{self._set}/{seed}-{index}",
+                    prompt=str(entry["question"]) + instruction,
+                    answer="" if answer is None else str(answer),
+                    metadata={"seed": seed, "index": index},
+                    reference=(seed, entry),
+                )
+            if not entries:  # a set with an end
                 return
-            answer = entry.get("answer")
-            yield Question(
-                id=f"{self._set}/{seed}-{index}",
-                prompt=str(entry["question"]) + instruction,
-                answer="" if answer is None else str(answer),
-                metadata={"seed": seed, "index": index},
-                reference=(seed, entry),
-            )
+            start, batch = start + len(entries), min(2 * batch, 256)
 
     async def grade(self, question: Question, answer: str) -> Grade:
         """Grade an answer by the data set's own `score_answer`; see `Task`."""
@@ -118,11 +121,11 @@ class ReasoningGym:
         config = {**self._config, "seed": seed, "size": _TRIAL}
         return await grade_gym(self._set, config, entry, answer)
 
-    def _create(self, seed: int, size: int) -> Any:
+    def _try(self) -> None:
         import reasoning_gym
 
         try:
-            return reasoning_gym.create_dataset(self._set, **self._config, seed=seed, size=size)
+            reasoning_gym.create_dataset(self._set, **self._config, seed=0, size=_TRIAL)
         except (AssertionError, TypeError, ValueError) as error:
             written = labelled(self._set, self._options)
             msg = f"the task {written!r} cannot be made: {str(error) or type(error).__name__}"

@@ -1,7 +1,8 @@
-"""Grades answers for `grader.py`, under guard. Started with `python -I`, never imported."""
+"""Makes questions and grades answers for `workers.py`, under guard. Started, never imported."""
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-# `-I` keeps this folder off the path, and importing the package would take a second.
+# `-P` keeps this folder off the path, and importing the package would take a second.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 import guards  # type: ignore[import-not-found, unused-ignore]
 
@@ -20,7 +21,7 @@ del sys.path[0]
 
 _MEMORY = 8 << 30  # address space; libraries map much of it
 _PATIENCE = 20  # seconds by the clock for each step of math-verify; the machine may be busy
-_CPU_SECONDS = 120  # an answer; an end for a process that nobody waits for any more
+_CPU_SECONDS = 900  # a request; an end for a process that nobody waits for any more
 
 
 def maths() -> Callable[..., dict[str, Any]]:
@@ -36,40 +37,72 @@ def maths() -> Callable[..., dict[str, Any]]:
         try:
             gold = parse(rf"\boxed{{{reference}}}", targets, **patience)
             if not gold:
-                return _reply(error=f"math-verify cannot parse the right answer {reference!r}")
+                return _found(error=f"math-verify cannot parse the right answer {reference!r}")
             found = parse(answer, targets, **patience)
             if not found:
-                return _reply(error="math-verify finds no answer that it can parse")
+                return _found(error="math-verify finds no answer that it can parse")
             extracted = str(found[-1])[:1000]
             right = verify(gold, found, raise_on_error=True, timeout_seconds=_PATIENCE)
         except TimeoutException as error:
-            return _reply(extracted=extracted, error=f"math-verify: {error!s:.300}")
-        return _reply(float(right), extracted)
+            return _found(extracted=extracted, error=f"math-verify: {error!s:.300}")
+        except Exception as error:  # noqa: BLE001 - whatever an answer does to a library, it is told
+            return _found(extracted=extracted, error=_told(error))
+        return _found(float(right), extracted)
 
     grade("1", r"\boxed{1}")  # the first takes a second, which is not the answer's fault
     return grade
 
 
-def gym() -> Callable[..., dict[str, Any]]:
-    """Return the grader `(data set, its configuration, entry, candidates)` of reasoning-gym."""
+@lru_cache(maxsize=4)
+def _data_set(name: str, config: bytes) -> Any:
     import reasoning_gym
 
-    @lru_cache(maxsize=4)
-    def data_set(name: str, config: bytes) -> Any:
-        return reasoning_gym.create_dataset(name, **pickle.loads(config))  # noqa: S301
+    return reasoning_gym.create_dataset(name, **pickle.loads(config))  # noqa: S301
+
+
+def gym() -> Callable[..., dict[str, Any]]:
+    """Return the grader `(data set, its configuration, entry, candidates)` of reasoning-gym."""
+    import reasoning_gym  # noqa: F401 - before the guards are up
 
     def grade(
         name: str, config: dict[str, Any], entry: dict[str, Any], candidates: list[str]
     ) -> dict[str, Any]:
-        score = data_set(name, pickle.dumps(config)).score_answer
-        scored = [(float(score(one, entry)), one) for one in candidates]
+        try:
+            score = _data_set(name, pickle.dumps(config)).score_answer
+            scored = [(float(score(one, entry)), one) for one in candidates]
+        except Exception as error:  # noqa: BLE001 - whatever an answer does to a library, it is told
+            return _found(error=_told(error))
         best, extracted = max(scored, key=lambda pair: pair[0])
-        return _reply(min(max(best, 0.0), 1.0), extracted)
+        return _found(min(max(best, 0.0), 1.0), extracted)
 
     return grade
 
 
-def _reply(
+def questions() -> Callable[..., dict[str, Any]]:
+    """Return the maker `(data set, its configuration, start, count)` of questions."""
+    import reasoning_gym  # noqa: F401 - before the guards are up
+
+    def make(name: str, config: dict[str, Any], start: int, count: int) -> dict[str, Any]:
+        entries = []
+        try:
+            data = _data_set(name, pickle.dumps(config))
+            for index in range(start, start + count):
+                try:
+                    entries.append(data[index])
+                except IndexError:  # a set with an end
+                    break
+            return {"entries": base64.b64encode(pickle.dumps(entries)).decode()}
+        except Exception as error:  # noqa: BLE001 - told to who asked
+            return {"error": _told(error)}
+
+    return make
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.300}"
+
+
+def _found(
     score: float = 0.0, extracted: str | None = None, error: str | None = None
 ) -> dict[str, Any]:
     return {"score": score, "extracted": extracted, "error": error}
@@ -82,24 +115,20 @@ def main() -> None:
         os.dup2(nowhere.fileno(), 1)  # libraries print
     logging.disable()
     try:
-        grade = {"maths": maths, "gym": gym}[sys.argv[1]]()
+        work = {"maths": maths, "gym": gym, "questions": questions}[sys.argv[1]]()
     except ImportError as error:
-        replies.write(json.dumps(f"grading needs {error.name}") + "\n")
+        replies.write(json.dumps(f"this needs {error.name}") + "\n")
         return
     guards.limit_resources(None, _MEMORY)
-    guards.read_only(guards.readable_paths())
     guards.deny_system_calls()
+    guards.read_only(guards.readable_paths())
     replies.write("true\n")
     while header := sys.stdin.buffer.read(8):
         request = pickle.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))  # noqa: S301
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = int(used.ru_utime + used.ru_stime) + _CPU_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-        try:
-            reply = grade(*request)
-        except Exception as error:  # noqa: BLE001 - whatever an answer does to a library, it is told
-            reply = _reply(error=f"{type(error).__name__}: {error!s:.300}")
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps(work(*request)) + "\n")
 
 
 if __name__ == "__main__":
