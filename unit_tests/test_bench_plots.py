@@ -17,6 +17,7 @@ from langchain_glimprouter.bench.labels import Box, arrange
 from langchain_glimprouter.bench.pages import pareto_html
 from langchain_glimprouter.bench.pictures import front, spots
 from langchain_glimprouter.bench.plots import entropy_png, pareto_png
+from langchain_glimprouter.bench.report import write_reports
 from langchain_glimprouter.bench.results import Results, results_of
 from unit_tests.studies import PICTURED, made_up, pictured
 
@@ -62,6 +63,23 @@ def test_the_histogram_shows_both_splits(results: Results, tmp_path: Path) -> No
     (tmp_path / "other").mkdir()
     bare = made_up(tmp_path / "other", {"always large": "+"})
     assert entropy_png(results_of(bare), bare) is None
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [{"always large": "+"}, {"always large": "!", "glimprouter": "-"}, {"random(0.3)": "--"}],
+)
+def test_the_least_study_has_pictures(tmp_path: Path, marks: dict[str, str]) -> None:
+    found = results_of(made_up(tmp_path, marks))
+    assert len(np.unique(pixels(pareto_png(found)).reshape(-1, 3), axis=0)) > 20
+    assert "Plotly.newPlot(" in pareto_html(found)
+
+
+def test_a_study_of_failures_has_no_pictures_but_a_report(tmp_path: Path) -> None:
+    made = made_up(tmp_path, {"always large": "!!"})
+    names = {file.name for file in write_reports(made, tmp_path)}
+    assert names == {"results.json", "report.md"}
+    assert "They count as wrong" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 class Fetches(HTMLParser):

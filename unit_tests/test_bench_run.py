@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter.bench.arms import MAIN, Arm, parse_arm, parse_arms, random_partner
+from langchain_glimprouter.bench.engines import Engines
 from langchain_glimprouter.bench.journal import Journal
-from langchain_glimprouter.bench.study import OutOfTimeError
+from langchain_glimprouter.bench.study import OutOfTimeError, Study
 from langchain_glimprouter.engines.scripted import Fault
 from langchain_glimprouter.errors import ConfigurationError, EngineDeadError, EngineRequestError
 from langchain_glimprouter.trace_files import read_traces
@@ -147,6 +148,29 @@ async def test_engines_of_variants_follow_one_another(tmp_path: Path) -> None:
         "always large @draft",
         "always large @ngram",
     ]
+
+
+async def test_no_arm_profits_from_the_one_before(tmp_path: Path) -> None:
+    emptied: list[tuple[str, int]] = []
+    log = Log()
+
+    def cold(role: str) -> Any:
+        made = scripted(role)
+
+        async def empty() -> None:
+            emptied.append((role, len(log.lines)))
+
+        made.empty_cache = empty  # type: ignore[attr-defined]
+        return made
+
+    engines = Engines(cold("small"), {MAIN: cold("large")})
+    assert engines.cools
+    assert not Engines(cold("small"), {MAIN: scripted("large")}).cools
+    journal = Journal(tmp_path / "study.jsonl")
+    journal.begin(SETTINGS)
+    what = plan(BASELINES, 4, concurrency=2, matched_random=False)
+    await Study(what, engines, journal, log).run()
+    assert emptied == [(role, done) for done in range(0, 12, 2) for role in ("small", "large")]
 
 
 # -- going on ----------------------------------------------------------------------------------

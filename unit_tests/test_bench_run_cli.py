@@ -181,7 +181,8 @@ app()
 """
 
 
-def test_control_c_keeps_the_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_control_c_keeps_the_rows(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     words = ["bench", "--small", "small", "--large", "large", "--out", str(tmp_path)]
     words += ["-p", "always large", "-n", "40", "--thinking"]
     root = Path(__file__).parent.parent
@@ -198,9 +199,9 @@ def test_control_c_keeps_the_rows(tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     said = process.communicate(timeout=30)[0]
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "Traceback" not in said
     assert "the same command goes on" in " ".join(said.split())
     kept = len(Journal(file).turns)

@@ -62,7 +62,7 @@ class StudyProgress:
         """Show a turn."""
         match line:
             case Probes():
-                self._show(f"calibration: question {line.question}")
+                self._show(f"calibration: question {line.question}", counted=False)
                 return
             case Failed():
                 text = f"{line.arm}: question {line.question}: {line.error}"
@@ -77,11 +77,10 @@ class StudyProgress:
         """Print a sentence."""
         self._progress.console.print(text, style="dim", markup=False, highlight=False)
 
-    def _show(self, text: str) -> None:
+    def _show(self, text: str, *, counted: bool = True) -> None:
         if self._console.is_terminal:
             self._progress.update(self._task, description=text)
         elif time.monotonic() - self._said >= _EVERY:
             self._said = time.monotonic()
-            self._console.print(
-                f"{self._done + 1} of {self._total}  {text}", markup=False, highlight=False
-            )
+            place = f"{self._done + 1} of {self._total}  " if counted else ""
+            self._console.print(place + text, markup=False, highlight=False)

@@ -42,9 +42,11 @@ def write_reports(journal: Journal, folder: Path, console: Console | None = None
     write_whole(report, as_markdown(results))
     if console is not None:
         console.print(terminal_table(results, console))
-    written = [numbers, report, folder / "pareto.png", folder / "pareto.html"]
-    written[2].write_bytes(pareto_png(results))
-    write_whole(written[3], pareto_html(results))
+    written = [numbers, report]
+    if any(arm.questions > arm.errors for arm in results.arms):
+        written += [folder / "pareto.png", folder / "pareto.html"]
+        written[2].write_bytes(pareto_png(results))
+        write_whole(written[3], pareto_html(results))
     if (picture := entropy_png(results, journal)) is not None:
         written.append(folder / "entropy.png")
         written[-1].write_bytes(picture)

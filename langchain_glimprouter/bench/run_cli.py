@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -24,6 +25,9 @@ from langchain_glimprouter.bench.setup import (
 )
 from langchain_glimprouter.cli_options import reported
 from langchain_glimprouter.errors import ConfigurationError, EngineError
+
+if TYPE_CHECKING:
+    from langchain_glimprouter.bench.study import Study
 
 DEFAULTS = (ALWAYS_SMALL, ALWAYS_LARGE, "glimprouter")
 RECORD = "study.jsonl"
@@ -277,18 +281,31 @@ def _run(setup: Setup, out: Path) -> bool:
         study = Study(plan, engines, journal, progress)
         asyncio.run(settle(setup, plan, engines, journal))
         try:
-            asyncio.run(study.run())
+            asyncio.run(_stoppable(study))
         except OutOfTimeError:
             return False
-        except (EngineError, OSError, KeyboardInterrupt):
+        except (EngineError, OSError, KeyboardInterrupt, asyncio.CancelledError) as error:
             errors.print(
                 f"{len(journal.turns)} turns are kept in {journal.path}; the same command goes on",
                 style="yellow",
                 markup=False,
                 highlight=False,
             )
+            if isinstance(error, asyncio.CancelledError):
+                raise typer.Exit(128 + signal.SIGTERM) from None
             raise
     return True
+
+
+async def _stoppable(study: Study) -> None:
+    """Run a study so that SIGTERM ends it as cleanly as Ctrl-C does."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await study.run()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 @contextmanager
