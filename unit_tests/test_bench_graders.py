@@ -27,6 +27,7 @@ from langchain_glimprouter.bench.tasks.extract import (
     same_text,
 )
 from langchain_glimprouter.bench.tasks.grading import (
+    grade_choice,
     grade_exact,
     grade_gym,
     grade_maths,
@@ -45,6 +46,10 @@ from unit_tests.models import settles
         (r"\boxed{3} at first, then \boxed{\frac{14}{3}}.", r"\frac{14}{3}"),
         (r"\boxed{\left\{1, \{2\}\right\}}", r"\left\{1, \{2\}\right\}"),
         (r"\boxed {7}", "7"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed{x \text{ of \boxed{7}", "7"),
+        (r"} \boxed{7}", "7"),
+        (r"\\boxed{7", None),
         (r"\fbox{7}", "7"),
         (r"It is \boxed{5} and then \boxed{6", "5"),
         (r"\boxed{a \} b}", r"a \} b"),
@@ -68,6 +73,34 @@ def test_a_box_is_found_whatever_stands_around(inner: str) -> None:
     found = boxed(inner + r" \boxed{ 5 } and more")
     assert found == "5"
     assert boxed(inner) is None or "boxed" in inner
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        r"\boxed{",
+        "<answer>",
+        "The answer is ",
+        "answer **",
+        "{",
+        "}",
+        "\\frac{",
+        "1,",
+        "\n",
+        "(",
+        "a",
+    ],
+)
+async def test_a_model_that_repeats_itself_stops_no_grader(unit: str) -> None:
+    began = time.process_time()
+    answer = unit * 40_000
+    assert not (grade_exact("the ark", answer)).correct
+    assert not grade_choice("B", answer, "ABCD").correct
+    gym_candidates(answer[-20_000:], "42")
+    gym_candidates(answer[-20_000:], "the ark")
+    fenced_code(answer)
+    fenced_code("```python\n" * 40_000)
+    assert time.process_time() - began < 5.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"^#{4}[ \t]+(\S[^\n]*)$", re.MULTILINE)  # as GSM8K's solutions end
 _PHRASE = re.compile(r"(?i:\banswer\b[*_\s]*(?:is\b|are\b|[:=：]))[*_:\s]*(?=\S)")
@@ -25,20 +25,19 @@ _OPERATOR = re.compile(r"\s*[-+*/×÷·^=(]")
 
 def boxed(text: str) -> str | None:
     r"""Return what stands in the last complete `\boxed{}`."""
-    for start in reversed(list(_BOX.finditer(text))):
-        depth, place = 1, start.end()
-        while place < len(text) and depth:
-            match text[place]:
-                case "\\":
-                    place += 1
-                case "{":
-                    depth += 1
-                case "}":
-                    depth -= 1
-            place += 1
-        if depth == 0:
-            return text[start.end() : place - 1].strip()
-    return None
+    opened: list[int | None] = []  # where each open brace's content begins, if it is a box's
+    last, found = -1, None
+    for token in _BRACES.finditer(text):
+        match token.group():
+            case "{":
+                opened.append(None)
+            case "}" if opened:
+                start = opened.pop()
+                if start is not None and start > last:
+                    last, found = start, text[start : token.start()].strip()
+            case written if written.endswith("{") and len(written) > 2:
+                opened.append(token.end())
+    return found
 
 
 def final_answer(text: str) -> str | None:

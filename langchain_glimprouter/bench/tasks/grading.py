@@ -20,7 +20,7 @@ from langchain_glimprouter.bench.tasks.extract import (
 )
 from langchain_glimprouter.bench.tasks.workers import GYM, MATHS
 
-_LONGEST = 20_000  # characters of an answer that math-verify looks through
+_LONGEST = 20_000  # characters at the end of an answer that are looked through
 
 
 def _wrong(extracted: str | None, error: str | None = None) -> Grade:
@@ -38,12 +38,13 @@ async def grade_maths(reference: str, answer: str) -> Grade:
         reference: The right answer, in LaTeX or plain.
         answer: The whole text behind the thought.
     """
+    answer = answer[-_LONGEST:]
     stated = final_answer(answer)
     if stated is not None and same_text(stated, reference):
         return _right(stated)
     if not answer.strip():
         return _wrong(None, "there is no answer")
-    found = await asyncio.to_thread(MATHS.grade, reference, answer[-_LONGEST:])
+    found = await asyncio.to_thread(MATHS.grade, reference, answer)
     return Grade(
         correct=found.score == 1.0,
         score=found.score,
@@ -63,7 +64,7 @@ async def grade_gym(
         entry: The question as the data set gave it.
         answer: The whole text behind the thought.
     """
-    candidates = gym_candidates(answer, entry.get("answer"))
+    candidates = gym_candidates(answer[-_LONGEST:], entry.get("answer"))
     if not candidates:
         return _wrong(None, "there is no answer")
     found = await asyncio.to_thread(GYM.grade, name, dict(config), dict(entry), candidates)
@@ -97,6 +98,7 @@ def gym_candidates(answer: str, reference: object) -> Sequence[str]:
 
 def grade_exact(reference: str, answer: str) -> Grade:
     """Grade an answer by its text; blanks, capitals and LaTeX's dress count for nothing."""
+    answer = answer[-_LONGEST:]
     stated = final_answer(answer) or last_line(answer)
     if stated is None:
         return _wrong(None, "there is no answer")
@@ -105,7 +107,7 @@ def grade_exact(reference: str, answer: str) -> Grade:
 
 def grade_choice(reference: str, answer: str, letters: str, options: Sequence[str] = ()) -> Grade:
     """Grade the letter that an answer chooses; see `extract.choice`."""
-    chosen = choice(answer, letters, options)
+    chosen = choice(answer[-_LONGEST:], letters, options)
     if chosen is None:
         why = "it chooses no letter" if answer.strip() else "there is no answer"
         return _wrong(None, why)
