@@ -168,15 +168,15 @@ def test_a_data_set_with_few_questions_says_how_many() -> None:
         ("chain_sum", {"min_terms": "-3"}, r"'chain_sum\?min_terms=-3' cannot be made: min_terms"),
         ("chain_sum", {"min_terms": "many"}, r"'chain_sum\?min_terms=many' cannot be made"),
         ("aime24", {"calibratoin": "0.5"}, r"'calibratoin'; did you mean 'calibration'\?"),
-        ("aime24", {"calibration": "2"}, r"calibration='2' cannot work: .* 0 to 0.9"),
-        ("aime24", {"calibration": "nan"}, r"calibration='nan' cannot work"),
+        ("aime24", {"calibration": "2"}, r"calibration=2 cannot work: .* 0 to 0.9"),
+        ("aime24", {"calibration": "nan"}, r"calibration=nan cannot work"),
         (
             "livecodebench",
             {"version": "v7"},
             r"unknown version of LiveCodeBench 'v7'; known: release_v1",
         ),
-        ("livecodebench", {"seconds": "0"}, r"seconds='0' cannot work: .* 1 to"),
-        ("jsonl", {}, r"task='jsonl' needs a file"),
+        ("livecodebench", {"seconds": "0"}, r"seconds=0 cannot work: .* 1 to"),
+        ("jsonl", {}, r"--task jsonl needs a file"),
         ("", {}, r"unknown task ''"),
     ],
 )
@@ -411,13 +411,31 @@ def test_other_malformed_files(name: str, content: bytes, match: str, tmp_path: 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     for name, match in (
-        ("none.jsonl", r"path='.*none\.jsonl' does not exist"),
-        ("folder.jsonl", r"is a folder: give a file"),
+        ("none.jsonl", r"--data .*none\.jsonl does not exist"),
+        ("folder.jsonl", r"--data .*folder\.jsonl: there is no test\.jsonl; give the file itself"),
     ):
         with pytest.raises(ConfigurationError, match=match):
             find_task("math500", path=tmp_path / name).questions(1, 0)
-    with pytest.raises(ConfigurationError, match=r"path='.*a\.xml' cannot be read: .*\.jsonl"):
+    with pytest.raises(ConfigurationError, match=r"--data .*a\.xml cannot be read: .*\.jsonl"):
         find_task("math500", path=tmp_path / "a.xml").questions(1, 0)
+
+
+def test_a_folder_is_a_copy_of_the_data_set(tmp_path: Path) -> None:
+    json_lines(tmp_path / "test.jsonl", MATH500)
+    json_lines(tmp_path / "test5.jsonl", [stdin_problem()])
+    json_lines(tmp_path / "test6.jsonl", [function_problem()])
+    assert len(find_task("math500", path=tmp_path, options=ALL).questions(None, 0)) == 2
+    newest = find_task("livecodebench", path=tmp_path, options=ALL).questions(None, 0)
+    assert [q.id for q in newest] == ["livecodebench/2727"]
+    options = {**ALL, "version": "v5"}
+    older = find_task("livecodebench", path=tmp_path, options=options).questions(None, 0)
+    assert [q.id for q in older] == ["livecodebench/1873_A"]
+    with pytest.raises(ConfigurationError, match=r"there is no test\.jsonl"):
+        options = {"version": "release_v6"}
+        find_task("livecodebench", path=tmp_path, options=options).questions(None, 0)
+    (tmp_path / "mine.jsonl").mkdir()
+    with pytest.raises(ConfigurationError, match=r"is a folder: give a file"):
+        find_task(str(tmp_path / "mine.jsonl")).questions(1, 0)
 
 
 def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,7 +544,7 @@ def test_without_a_network_the_way_out_is_told(name: str) -> None:
     with pytest.raises(
         ConfigurationError,
         match=r"cannot be had .*: try again with a network, or get \S+ from https://huggingface\.co/"
-        r"datasets/\S+ yourself and give its path \(path=…\)",
+        r"datasets/\S+ yourself and give its place \(--data\)",
     ):
         find_task(name).questions(1, 0)
 

@@ -43,7 +43,8 @@ def find_task(
         name: `aime24`, `aime25`, `math500`, `gpqa-diamond`, `livecodebench` (capitals, `-` and `_`
             count for nothing), `jsonl` for a file of one's own, that file itself, or a data set of
             reasoning-gym. Options may follow, as in `gsm_symbolic?difficulty=2.0`.
-        path: A file with the questions, instead of the Hugging Face hub.
+        path: A file with the questions, or a folder with the data set's files, instead of the
+            Hugging Face hub.
         options: Options of the task; they win over those in the name.
 
     Raises:
@@ -55,12 +56,12 @@ def find_task(
     sets["gpqa"] = _SETS["gpqa-diamond"]
     if base.lower().endswith(_FILE_ENDINGS):
         if path is not None:
-            msg = f"task={base!r} is a file, and path={str(path)!r} another: give one of them"
+            msg = f"--task {base} is a file, and --data {path} another: give one of them"
             raise ConfigurationError(msg)
         return Own(Path(base), options)
     if base.lower() == _OWN:
         if path is None:
-            msg = f"task={base!r} needs a file: give its path (path=…)"
+            msg = f"--task {base} needs a file of questions: give it (--data)"
             raise ConfigurationError(msg)
         return Own(path, options)
     if _bare(base) in sets:
@@ -69,7 +70,7 @@ def find_task(
     if base not in known:
         raise unknown("task", base, (*NAMES, *known))
     if path is not None:
-        msg = f"path={str(path)!r}: the questions of {base!r} are made, not read: leave it out"
+        msg = f"--data {path}: the questions of {base!r} are made, not read: leave it out"
         raise ConfigurationError(msg)
     return ReasoningGym(base, options)
 

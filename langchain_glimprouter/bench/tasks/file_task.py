@@ -22,7 +22,8 @@ class FileTask(ABC):
 
     Args:
         name: The task's name.
-        source: The file, or where on the hub the files are.
+        path: The file, or a folder with those of the hub; `None` gets them from the hub.
+        hub: Where they are on the hub; `None` if they are not.
         options: What the user wrote; every task takes `instruction` (what is asked for below the
             question; may be empty) and `calibration` (the share of the questions that is kept for
             calibration).
@@ -33,12 +34,18 @@ class FileTask(ABC):
 
     own_options: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, name: str, source: Path | HubFiles, options: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path | None,
+        options: Mapping[str, str],
+        hub: HubFiles | None = None,
+    ) -> None:
         self._options = TaskOptions(
             name, options, ("instruction", "calibration", "revision", *self.own_options)
         )
         self._label = labelled(name, options)
-        self._source = source
+        self._path, self._hub = path, hub
         self._share = self._options.number("calibration", _CALIBRATION, 0.0, 0.9)
         self._paths: list[Path] | None = None
         self._marks: list[tuple[int, str]] | None = None
@@ -87,10 +94,17 @@ class FileTask(ABC):
 
     def _records(self) -> Iterator[Record]:
         if self._paths is None:
-            source = self._source
-            self._paths = [source] if isinstance(source, Path) else source.paths()
+            self._paths = self._find()
         for path in self._paths:
             yield from records(path)
+
+    def _find(self) -> list[Path]:
+        if self._path is None:
+            assert self._hub is not None
+            return self._hub.paths()
+        if self._hub is not None and self._path.is_dir():
+            return self._hub.within(self._path)
+        return [self._path]
 
     def _checked(self) -> list[tuple[int, str]]:
         """Return each row's number and mark, after a look at all of them.
@@ -112,8 +126,7 @@ class FileTask(ABC):
                     raise ConfigurationError(msg)
                 marks.append((number, mark(self.text(record))))
             if not marks:
-                source = self._source
-                where = str(source) if isinstance(source, Path) else source.repo
+                where = ", ".join(str(path) for path in self._paths or ())
                 msg = f"{where} holds no questions: give at least one"
                 raise ConfigurationError(msg)
             self._marks = marks
@@ -127,7 +140,7 @@ def _check_count(name: str, split: Split, count: int | None, there: int, whole: 
     if there < (count or 1):
         msg = (
             f"{count or 'some'} questions are asked for, but {name} has {there} in its {split} "
-            f"split, of {whole} in all: ask for fewer, or move the border with the task option "
-            f"calibration=SHARE"
+            f"split, of {whole} in all: ask for fewer, or move the border (--task-option "
+            f"calibration=SHARE)"
         )
         raise ConfigurationError(msg)

@@ -29,8 +29,8 @@ class GpqaDiamond(FileTask):
     """Multiple choice; the order of the options is decided by the question alone."""
 
     def __init__(self, path: Path | None, options: Mapping[str, str]) -> None:
-        source = HubFiles("Idavidrein/gpqa", ("gpqa_diamond.csv",), options.get("revision"))
-        super().__init__("gpqa-diamond", path or source, options)
+        hub = HubFiles("Idavidrein/gpqa", ("gpqa_diamond.csv",), options.get("revision"))
+        super().__init__("gpqa-diamond", path, options, hub)
         self._instruction = self.instruction(INSTRUCTION)
 
     def text(self, record: Record) -> str:

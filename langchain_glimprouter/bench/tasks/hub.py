@@ -30,9 +30,27 @@ class HubFiles:
         """
         return [self._path(file) for file in self.files]
 
+    def within(self, folder: Path) -> list[Path]:
+        """Return the files in a local copy of the data set.
+
+        Raises:
+            ConfigurationError: If one is not there.
+        """
+        found = []
+        for file in self.files:
+            places = [folder / file, folder / Path(file).name]
+            there = next((place for place in places if place.is_file()), None)
+            if there is None:
+                msg = (
+                    f"--data {folder}: there is no {file}; give the file itself, or another folder"
+                )
+                raise ConfigurationError(msg)
+            found.append(there)
+        return found
+
     def _path(self, file: str) -> Path:
         address = f"https://huggingface.co/datasets/{self.repo}"
-        instead = f"or get {file} from {address} yourself and give its path (path=…)"
+        instead = f"or get {file} from {address} yourself and give its place (--data)"
         try:
             from huggingface_hub import errors, hf_hub_download
         except ImportError:

@@ -56,8 +56,8 @@ class LiveCodeBench(FileTask):
         version = options.get("version", "v6")
         if version not in _VERSIONS:
             raise unknown("version of LiveCodeBench", version, _VERSIONS)
-        source = HubFiles(_REPO, _VERSIONS[version], options.get("revision"))
-        super().__init__("livecodebench", path or source, options)
+        hub = HubFiles(_REPO, _VERSIONS[version], options.get("revision"))
+        super().__init__("livecodebench", path, options, hub)
         defaults = Limits()
         seconds = self._options.number("seconds", defaults.cpu_seconds, 1, 3600)
         gibibytes = self._options.number("memory", defaults.memory_bytes / 2**30, 0.25, 1024)

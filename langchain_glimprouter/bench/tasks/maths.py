@@ -70,9 +70,8 @@ class Maths(FileTask):
     """Maths questions, graded by math-verify."""
 
     def __init__(self, kind: MathsSet, path: Path | None, options: Mapping[str, str]) -> None:
-        super().__init__(
-            kind.name, path or HubFiles(kind.repo, kind.files, options.get("revision")), options
-        )
+        hub = HubFiles(kind.repo, kind.files, options.get("revision"))
+        super().__init__(kind.name, path, options, hub)
         self._kind = kind
         self._instruction = self.instruction(INSTRUCTION)
 

@@ -69,11 +69,11 @@ def records(file: Path) -> Iterator[Record]:
     }
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        msg = f"path={str(file)!r} cannot be read: give a file that ends in {', '.join(readers)}"
+        msg = f"--data {file} cannot be read: give a file that ends in {', '.join(readers)}"
         raise ConfigurationError(msg)
     if not file.is_file():
         what = "is a folder: give a file" if file.is_dir() else "does not exist"
-        msg = f"path={str(file)!r} {what}"
+        msg = f"--data {file} {what}"
         raise ConfigurationError(msg)
     return reader(file)
 
@@ -134,7 +134,7 @@ def _parquet(file: Path) -> Iterator[Record]:
     except ImportError:
         msg = (
             f"{file} needs pyarrow to be read: pip install pyarrow, or give the questions as JSON "
-            f"Lines with path="
+            f"Lines (--data)"
         )
         raise ConfigurationError(msg) from None
     try:

@@ -44,7 +44,7 @@ class TaskOptions:
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            msg = f"task option {name}={written!r} cannot work: give a number, {low:g} to {high:g}"
+            msg = f"--task-option {name}={written} cannot work: give a number, {low:g} to {high:g}"
             raise ConfigurationError(msg)
         return value
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 # `-I` keeps this folder off the path, and importing the package would take a second.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 import guards  # type: ignore[import-not-found, unused-ignore]
+import kernel  # type: ignore[import-not-found, unused-ignore]
 
 del sys.path[0]
 
@@ -48,9 +49,9 @@ sys.setrecursionlimit(50000)
 def main() -> NoReturn:
     """Read the job from stdin, run it in a child, and end as it ended."""
     try:
-        guards.die_with_parent()
+        kernel.die_with_parent()
         job: dict[str, Any] = json.loads(sys.stdin.buffer.read())
-        held = {"namespaces": "namespaces" in job["guards"] and guards.enter_namespaces()}
+        held = {"namespaces": "namespaces" in job["guards"] and kernel.enter_namespaces()}
         told, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -80,7 +81,7 @@ def _take_places(job: dict[str, Any]) -> TextIO:
 
     The results of a function go to what was stdout, and what it prints goes nowhere.
     """
-    guards.die_with_parent()
+    kernel.die_with_parent()
     source = os.memfd_create("input")
     view = memoryview(job["input"].encode())
     while view:
@@ -106,10 +107,10 @@ def _give_up_rights(job: dict[str, Any], held: dict[str, bool], results: TextIO)
     exec(compile(_PRELUDE, "<prelude>", "exec"), program.__dict__)  # noqa: S102
     signal.signal(signal.SIGXCPU, lambda *_: os._exit(guards.OUT_OF_TIME))
     guards.limit_resources(job["cpu_seconds"], job["memory_bytes"])
-    held["seccomp"] = "seccomp" in wanted and guards.deny_system_calls()
+    held["seccomp"] = "seccomp" in wanted and kernel.deny_system_calls()
     if not held["seccomp"]:
         guards.limit_processes()
-    held["landlock"] = "landlock" in wanted and guards.read_only(paths)
+    held["landlock"] = "landlock" in wanted and kernel.read_only(paths)
     held["audit"] = "audit" in wanted
     if job["probe"]:
         json.dump([name for name, holds in held.items() if holds], results)

@@ -16,6 +16,7 @@ from typing import Any
 # `-P` keeps this folder off the path, and importing the package would take a second.
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 import guards  # type: ignore[import-not-found, unused-ignore]
+import kernel  # type: ignore[import-not-found, unused-ignore]
 
 del sys.path[0]
 
@@ -120,8 +121,8 @@ def main() -> None:
         replies.write(json.dumps(f"this needs {error.name}") + "\n")
         return
     guards.limit_resources(None, _MEMORY)
-    guards.deny_system_calls()
-    guards.read_only(guards.readable_paths())
+    kernel.deny_system_calls()
+    kernel.read_only(guards.readable_paths())
     replies.write("true\n")
     while header := sys.stdin.buffer.read(8):
         request = pickle.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))  # noqa: S301
