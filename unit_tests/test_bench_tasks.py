@@ -430,9 +430,13 @@ def test_a_folder_is_a_copy_of_the_data_set(tmp_path: Path) -> None:
     options = {**ALL, "version": "v5"}
     older = find_task("livecodebench", path=tmp_path, options=options).questions(None, 0)
     assert [q.id for q in older] == ["livecodebench/1873_A"]
-    with pytest.raises(ConfigurationError, match=r"there is no test\.jsonl"):
+    with pytest.raises(ConfigurationError, match=r"there is no test2\.jsonl"):
         options = {"version": "release_v6"}
         find_task("livecodebench", path=tmp_path, options=options).questions(None, 0)
+    with pytest.raises(ConfigurationError, match=r"version=v5 chooses among files, but --data"):
+        find_task("livecodebench", path=tmp_path / "test5.jsonl", options={"version": "v5"})
+    with pytest.raises(ConfigurationError, match=r"unknown option .* 'revision'"):
+        find_task("math500", path=tmp_path, options={"revision": "main"})
     (tmp_path / "mine.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match=r"is a folder: give a file"):
         find_task(str(tmp_path / "mine.jsonl")).questions(1, 0)

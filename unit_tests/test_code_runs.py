@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,16 +40,11 @@ SETS = {"all": GUARDS, "audit": ("audit",), **{name: (name,) for name in KERNEL}
 
 def programs() -> list[psutil.Process]:
     """Processes of programs that this process started, or that lost their parent."""
-    me = psutil.Process()
     found = []
-    for process in psutil.process_iter():
-        try:
+    for process in (*psutil.Process().children(recursive=True), *psutil.Process(1).children()):
+        with suppress(psutil.NoSuchProcess):
             if "child.py" in " ".join(process.cmdline()) and process.status() != "zombie":
-                parents = process.parents()
-                if me in parents or parents[:1] == [psutil.Process(1)]:
-                    found.append(process)
-        except psutil.NoSuchProcess:
-            continue
+                found.append(process)
     return found
 
 

@@ -26,7 +26,7 @@ class FileTask(ABC):
         hub: Where they are on the hub; `None` if they are not.
         options: What the user wrote; every task takes `instruction` (what is asked for below the
             question; may be empty) and `calibration` (the share of the questions that is kept for
-            calibration).
+            calibration), those from the hub `revision` (branch, tag or commit).
 
     Raises:
         ConfigurationError: If an option does not exist, or cannot work.
@@ -41,9 +41,10 @@ class FileTask(ABC):
         options: Mapping[str, str],
         hub: HubFiles | None = None,
     ) -> None:
-        self._options = TaskOptions(
-            name, options, ("instruction", "calibration", "revision", *self.own_options)
-        )
+        known = ["instruction", "calibration", *self.own_options]
+        if path is None:
+            known.append("revision")
+        self._options = TaskOptions(name, options, known)
         self._label = labelled(name, options)
         self._path, self._hub = path, hub
         self._share = self._options.number("calibration", _CALIBRATION, 0.0, 0.9)

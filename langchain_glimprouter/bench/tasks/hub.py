@@ -41,9 +41,7 @@ class HubFiles:
             places = [folder / file, folder / Path(file).name]
             there = next((place for place in places if place.is_file()), None)
             if there is None:
-                msg = (
-                    f"--data {folder}: there is no {file}; give the file itself, or another folder"
-                )
+                msg = f"--data {folder}: there is no {file}; give the file itself or another folder"
                 raise ConfigurationError(msg)
             found.append(there)
         return found

@@ -12,6 +12,7 @@ from langchain_glimprouter.bench.tasks.extract import fenced_code
 from langchain_glimprouter.bench.tasks.file_task import FileTask
 from langchain_glimprouter.bench.tasks.hub import HubFiles
 from langchain_glimprouter.bench.tasks.sandbox.run import Limits, run_program
+from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class LiveCodeBench(FileTask):
         version = options.get("version", "v6")
         if version not in _VERSIONS:
             raise unknown("version of LiveCodeBench", version, _VERSIONS)
+        if "version" in options and path is not None and path.is_file():
+            msg = f"--task-option version={version} chooses among files, but --data {path} is one"
+            raise ConfigurationError(msg)
         hub = HubFiles(_REPO, _VERSIONS[version], options.get("revision"))
         super().__init__("livecodebench", path, options, hub)
         defaults = Limits()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.names import unknown
@@ -20,7 +20,7 @@ class TaskOptions:
         ConfigurationError: If an option is none of them.
     """
 
-    def __init__(self, task: str, given: Mapping[str, str], known: tuple[str, ...]) -> None:
+    def __init__(self, task: str, given: Mapping[str, str], known: Sequence[str]) -> None:
         for name in given:
             if name not in known:
                 raise unknown(f"option of the task {task!r}:", name, known)
