@@ -9,11 +9,13 @@ import psutil
 
 Processes = Collection[psutil.Process]
 
+_OF_ENGINES = ("VLLM::", "multiprocessing")
+
 
 def engine_processes(
     pid: int | None = None, *, named: str = "VLLM::", besides: Processes = ()
 ) -> list[psutil.Process]:
-    """Return the engine processes of a host.
+    """Return the engine processes of a host, without those of other hosts that it started.
 
     Args:
         pid: The host; this process by default.
@@ -21,11 +23,19 @@ def engine_processes(
         besides: Those of other engines, which are not meant.
     """
     found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.Error):  # a zombie has no command
-            if named in " ".join(process.cmdline()) and process not in besides:
-                found.append(process)
+    for child in psutil.Process(pid).children():
+        if any(sign in _command(child) for sign in _OF_ENGINES):
+            family = [child]
+            with suppress(psutil.Error):
+                family += child.children(recursive=True)
+            found += [one for one in family if named in _command(one) and one not in besides]
     return found
+
+
+def _command(process: psutil.Process) -> str:
+    with suppress(psutil.Error):  # a zombie has no command
+        return " ".join(process.cmdline())
+    return ""
 
 
 def left_over(processes: Iterable[psutil.Process], seconds: float = 5.0) -> list[psutil.Process]:

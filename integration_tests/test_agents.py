@@ -61,11 +61,11 @@ class OneCall(AgentMiddleware):
 
 
 @pytest.fixture(scope="module")
-def model(small_engine: VLLMEngine, thinking_template: Path) -> ChatGlimpRouter:
-    """One engine in both places: what does not depend on the weights takes less time so."""
+def model(smollm_engine: VLLMEngine, thinking_template: Path) -> ChatGlimpRouter:
+    """The smallest model in both places: for what does not depend on the weights."""
     return ChatGlimpRouter(
-        small=small_engine,
-        large=small_engine,
+        small=smollm_engine,
+        large=smollm_engine,
         threshold=1.0,
         chat_template=str(thinking_template),
         temperature=0.0,
@@ -98,9 +98,9 @@ def check_one_call(messages: Sequence[AnyMessage]) -> None:
 
 
 def test_the_example_uses_three_tools(
-    small_engine: VLLMEngine, large_engine: VLLMEngine, capsys: pytest.CaptureFixture[str]
+    smollm_engine: VLLMEngine, small_engine: VLLMEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    messages = example.main(small_engine, large_engine, max_thinking_tokens=24, max_step_tokens=12)
+    messages = example.main(smollm_engine, small_engine, max_thinking_tokens=24, max_step_tokens=12)
     results = [message for message in messages if isinstance(message, ToolMessage)]
     assert [result.name for result in results] == [tool.name for tool in example.TOOLS]
     assert all(result.text for result in results)

@@ -6,9 +6,8 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import psutil
@@ -114,13 +113,14 @@ def test_threads_loops_and_batches_at_once(model: ChatGlimpRouter) -> None:
     assert min(results.values()) > 0
 
 
-# An engine that is killed, and started again, and closed.
+# An engine that is killed, and started again, and closed: the shared one, whose last tests these
+# are; it starts again for whoever comes behind.
 
 LONG = GenerationRequest(range(1000, 1100), 3000, Sampling(temperature=0.0))
 
 
 class Doomed(NamedTuple):
-    """An engine, and the processes of all others."""
+    """An engine that runs, and the processes of all others."""
 
     engine: VLLMEngine
     others: list[psutil.Process]
@@ -133,10 +133,12 @@ class Doomed(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def doomed(smollm: Path) -> Iterator[Doomed]:
-    others = engine_processes()
-    with VLLMEngine(str(smollm), max_model_len=4096, kv_cache_memory_bytes=1 << 28) as engine:
-        yield Doomed(engine, others)
+def doomed(smollm_engine: VLLMEngine, small_engine: VLLMEngine) -> Doomed:
+    get_runtime().run(small_engine.start())  # before the others are counted
+    get_runtime().run(smollm_engine.start())
+    assert smollm_engine._live is not None
+    own = smollm_engine._live.brood._found
+    return Doomed(smollm_engine, engine_processes(besides=own))
 
 
 def test_dead_engine_names_its_role_and_keeps_the_text(
@@ -199,7 +201,7 @@ async def test_closing_in_mid_turn_is_an_error(doomed: Doomed) -> None:
 
 async def test_closing_during_the_start_leaves_nothing(doomed: Doomed) -> None:
     await doomed.engine.aclose()
-    others = psutil.Process().children(recursive=True)
+    others = engine_processes(named="")
     start = asyncio.create_task(doomed.engine.start())
     while not engine_processes(named="spawn_main", besides=others):
         assert not start.done()

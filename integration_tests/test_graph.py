@@ -1,20 +1,14 @@
 """The thought as a graph, on real engines: killed, gone on with, steered, timed.
 
-One model in both roles, in float32: what a model writes behind a context must not depend on how it
-read that context, token by token or all at once.
+One model in both roles, in float32 (see `engines.EXACT`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +20,8 @@ from langgraph.errors import NodeTimeoutError
 from langgraph.graph import START, MessagesState, StateGraph
 
 from examples import durable_thought, graph_node, human_approval
-from integration_tests.processes import engine_processes, left_over
+from integration_tests.ahead import Ahead
+from integration_tests.hosts import THOUGHT, Ended
 from langchain_glimprouter import (
     ChatGlimpRouter,
     VLLMEngine,
@@ -36,57 +31,10 @@ from langchain_glimprouter import (
 )
 from langchain_glimprouter.engines.runtime import get_runtime
 
-ROOT = Path(durable_thought.__file__).parents[1]
-ENGINE: dict[str, Any] = {
-    "dtype": "float32",
-    "max_model_len": 4096,
-    "kv_cache_memory_bytes": 1 << 28,
-}
-THOUGHT: dict[str, Any] = {  # short steps, of which about every second one is handed over
-    "threshold": 0.7,
-    "max_step_tokens": 16,
-    "max_thinking_tokens": 160,
-    "max_tokens": 24,
-    "loop_guard": False,
-}
-CHILD = f"""
-    import sys
-    from examples import durable_thought
-    from langchain_glimprouter import VLLMEngine
 
-    if __name__ == "__main__":
-        with VLLMEngine(sys.argv[1], **{ENGINE!r}) as engine:
-            durable_thought.main(engine, engine, sys.argv[2], **{THOUGHT!r})
-"""
-
-
-@pytest.fixture(scope="module")
-def child(
-    smollm: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A process that begins a thought; it starts while this one's own engine does."""
-    folder = tmp_path_factory.mktemp("durable")
-    script = folder / "child.py"
-    script.write_text(textwrap.dedent(CHILD), encoding="utf-8")
-    path = folder / "thought.sqlite"
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(smollm), str(path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    yield process, path
-    process.kill()
-    process.communicate()
-
-
-@pytest.fixture(scope="module")
-def engine(child: object, smollm: Path) -> Iterator[VLLMEngine]:
-    """The smallest model, in float32."""
-    del child  # goes first
-    with VLLMEngine(str(smollm), **ENGINE) as engine:
-        yield engine
+@pytest.fixture
+def engine(smollm_engine: VLLMEngine) -> VLLMEngine:
+    return smollm_engine
 
 
 def steps_in(text: str) -> list[int]:
@@ -94,26 +42,20 @@ def steps_in(text: str) -> list[int]:
 
 
 def test_a_thought_outlives_its_process(
-    child: tuple[subprocess.Popen[str], Path],
+    killed_in_mid_thought: Ended,
+    ahead: Ahead,
     engine: VLLMEngine,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Killed in mid-thought, it goes on elsewhere, and ends as if nothing had been."""
-    process, path = child
-    assert process.stdout is not None
-    begun: list[int] = []
-    for line in process.stdout:
-        begun += steps_in(line)
-        if len(begun) >= 4:
-            break
-    engines = engine_processes(process.pid)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(10) == -signal.SIGKILL
-    assert not left_over(engines, 20)
+    assert killed_in_mid_thought.code == -signal.SIGKILL
+    assert killed_in_mid_thought.left == []
+    begun = steps_in(killed_in_mid_thought.stdout)
     assert begun == list(range(len(begun)))
+    assert len(begun) >= 4
 
-    text = durable_thought.main(engine, engine, path, **THOUGHT)
+    text = durable_thought.main(engine, engine, ahead.folder / "thought.sqlite", **THOUGHT)
     printed = capsys.readouterr().out
     found = re.match(r"going on behind step (\d+)", printed)
     assert found is not None

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from integration_tests.engines import EXACT
 from langchain_glimprouter import ChatGlimpRouter, VLLMEngine, trace_of
+from langchain_glimprouter.engines.base import GenerationRequest, Sampling
+from langchain_glimprouter.engines.runtime import get_runtime
 from langchain_glimprouter.errors import Role
 from langchain_glimprouter.routing.entropy import Entropy
-from langchain_glimprouter.routing.trace import TurnUsage
+from langchain_glimprouter.routing.trace import RoutingTrace, TurnUsage
+
+TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,40 +29,65 @@ class InTurns:
         return writer, entropy.estimate
 
 
-def test_routing_over_speculative_decoding(
-    small_engine: VLLMEngine, qwen_small: Path, qwen_large: Path, thinking_template: Path
-) -> None:
-    speculative = {
-        "method": "draft_model",
-        "model": str(qwen_small),
-        "num_speculative_tokens": 3,
-    }
-    options: dict[str, Any] = {
+@pytest.fixture(scope="module")
+def speculative(smollm: Path) -> Iterator[VLLMEngine]:
+    """The smallest model, which drafts for itself: cold it takes every draft, hot it does not."""
+    drafts = {"method": "draft_model", "model": str(smollm), "num_speculative_tokens": TOKENS}
+    with VLLMEngine(str(smollm), **EXACT, speculative_config=drafts) as engine:
+        yield engine
+
+
+@pytest.fixture
+def options(thinking_template: Path) -> dict[str, Any]:
+    return {
         "chat_template": str(thinking_template),
-        "temperature": 0.0,
         "max_thinking_tokens": 48,
         "max_step_tokens": 12,
         "max_tokens": 8,
     }
-    with VLLMEngine(
-        str(qwen_large), max_model_len=2048, speculative_config=speculative
-    ) as large_engine:
-        model = ChatGlimpRouter(
-            small=small_engine, large=large_engine, threshold=InTurns(), **options
-        )
-        trace = trace_of(model.invoke("Sam has 40 marbles, loses 12 and finds 5. How many has he?"))
-        swapped = ChatGlimpRouter(  # its probes come in deltas of several tokens
-            small=large_engine, large=small_engine, threshold=0.8, **options
-        )
-        probed = trace_of(swapped.invoke("What is 12 times 12?"))
+
+
+def check(trace: RoutingTrace | None) -> RoutingTrace:
     assert trace is not None
-    assert probed is not None
-    thinking = [step for step in trace.steps if step.phase == "thinking"]
+    assert "".join(trace.step_text(step) for step in trace.steps) == trace.text
+    assert trace.usage.answer_tokens > 0
+    return trace
+
+
+def test_tokens_come_several_at_a_time(speculative: VLLMEngine) -> None:
+    sizes = set()
+    for temperature in (0.0, 1.0):
+        sampling = Sampling(temperature=temperature)
+        request = GenerationRequest(range(1000, 1100), 32, sampling, seed=1, top_logprobs=20)
+        for delta in get_runtime().iterate(lambda: speculative.generate(request)):  # noqa: B023
+            sizes.add(len(delta.token_ids))
+            assert delta.top_logprobs is not None
+            assert len(delta.top_logprobs) == len(delta.token_ids)
+    assert TOKENS + 1 in sizes
+    assert len(sizes) > 1  # some drafts were refused
+
+
+def test_it_writes_steps(
+    smollm_engine: VLLMEngine, speculative: VLLMEngine, options: dict[str, Any]
+) -> None:
+    model = ChatGlimpRouter(
+        small=smollm_engine, large=speculative, threshold=InTurns(), temperature=0.0, **options
+    )
+    answer = model.invoke("Sam has 40 marbles, loses 12 and finds 5. How many has he?")
+    thinking = [step for step in check(trace_of(answer)).steps if step.phase == "thinking"]
     assert [step.writer for step in thinking[:3]] == ["large", "small", "large"]
-    for one in (trace, probed):
-        assert "".join(one.step_text(step) for step in one.steps) == one.text
-        assert one.usage.answer_tokens > 0
-    assert any(step.probe for step in probed.steps)
-    for step in probed.steps:
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_it_is_probed(
+    smollm_engine: VLLMEngine, speculative: VLLMEngine, options: dict[str, Any], temperature: float
+) -> None:
+    """A probe comes in a delta of several tokens, of which the first alone counts."""
+    model = ChatGlimpRouter(
+        small=speculative, large=smollm_engine, threshold=0.8, temperature=temperature, **options
+    )
+    trace = check(trace_of(model.invoke("What is 12 times 12?", seed=3)))
+    assert any(step.probe for step in trace.steps)
+    for step in trace.steps:
         if step.probe is not None:
             assert (step.writer == "large") == (step.probe.entropy > 0.8)

@@ -39,11 +39,11 @@ def model(
 
 
 @pytest.fixture(scope="module")
-def quick(small_engine: VLLMEngine, thinking_template: Path) -> ChatGlimpRouter:
-    """One engine in both places: what does not depend on the weights takes less time so."""
+def quick(smollm_engine: VLLMEngine, thinking_template: Path) -> ChatGlimpRouter:
+    """The smallest model in both places: for what does not depend on the weights."""
     return ChatGlimpRouter(
-        small=small_engine,
-        large=small_engine,
+        small=smollm_engine,
+        large=smollm_engine,
         threshold=1.0,
         chat_template=str(thinking_template),
         temperature=0.0,
@@ -173,10 +173,10 @@ def test_budget_closes_the_thought(quick: ChatGlimpRouter) -> None:
     assert trace.answer.strip()
 
 
-def test_models_that_do_not_think_have_their_answer_routed(small_engine: VLLMEngine) -> None:
+def test_models_that_do_not_think_have_their_answer_routed(smollm_engine: VLLMEngine) -> None:
     model = ChatGlimpRouter(
-        small=small_engine,
-        large=small_engine,
+        small=smollm_engine,
+        large=smollm_engine,
         threshold=1.0,
         steps=BlankLines((".", "\n\n")),
         temperature=0.0,

@@ -88,7 +88,7 @@ async def test_logprobs_are_those_before_temperature(engine: VLLMEngine) -> None
     ]
     assert cold.top_logprobs is not None
     assert hot.top_logprobs is not None
-    assert cold.top_logprobs[0].logprobs == pytest.approx(hot.top_logprobs[0].logprobs, abs=0.3)
+    assert cold.top_logprobs[0].logprobs == pytest.approx(hot.top_logprobs[0].logprobs, abs=1e-3)
 
 
 async def test_logprobs_agree_with_a_whole_recomputation(engine: VLLMEngine) -> None:
@@ -101,8 +101,8 @@ async def test_logprobs_agree_with_a_whole_recomputation(engine: VLLMEngine) -> 
         again = await collect(engine, token_ids=context, max_tokens=1, top_logprobs=5)
         assert again[0].top_logprobs is not None
         fresh = again[0].top_logprobs[0]
-        # bfloat16 adds up differently in other block shapes
-        assert fresh.logprobs[0] == pytest.approx(tops[position].logprobs[0], abs=0.35)
+        # sums differ a little in other block shapes
+        assert fresh.logprobs[0] == pytest.approx(tops[position].logprobs[0], abs=1e-3)
 
 
 async def test_merged_deltas_lose_nothing(engine: VLLMEngine) -> None:

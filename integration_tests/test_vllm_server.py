@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from langchain_glimprouter.bench.servers import Server, serve
+from integration_tests.engines import KEY
+from langchain_glimprouter.bench.servers import Server
 from langchain_glimprouter.engines.base import (
     GenerationDelta,
     GenerationRequest,
@@ -40,7 +41,6 @@ from langchain_glimprouter.errors import (
 )
 
 GREEDY = Sampling(temperature=0.0)
-KEY = "s3cr3t-k3y"
 
 
 @pytest.fixture(scope="module")
@@ -274,16 +274,6 @@ def test_server_that_is_not_vllm(tmp_path: Path) -> None:
 
 
 # A server with options that get in the way. It dies in the last test.
-
-
-@pytest.fixture(scope="module")
-def strict_server(smollm: Path) -> Iterator[Server]:
-    with serve(
-        smollm,
-        *("--api-key", KEY, "--max-logprobs", "0", "--enable-scale-out"),
-        *("--override-generation-config", '{"repetition_penalty": 1.4}'),
-    ) as server:
-        yield server
 
 
 def unchecked(server: Server, smollm: Path, endpoint: Endpoint) -> VLLMServer:

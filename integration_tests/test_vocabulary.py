@@ -98,6 +98,7 @@ def test_rendering_ends_where_the_model_answers(vocabulary: HFVocabulary) -> Non
     assert ids[0] == vocabulary.tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_push_costs_the_same_behind_any_length(vocabulary: HFVocabulary) -> None:
     ids = vocabulary.encode("The quick brown fox, 日本語 and so on.\n\n" * 2000)
     decoder = vocabulary.decoder()
