@@ -54,10 +54,10 @@ class JudgeScorer:
     """The large model's score over 9: for those who have no reward model.
 
     Attributes:
-        judge: How the large model is asked.
+        judge: How the large model is asked; the mean over digits, since a reward has no steps.
     """
 
-    judge: Judge = field(default_factory=Judge)
+    judge: Judge = field(default_factory=lambda: Judge(mode="average"))
 
     async def rewards(self, turn: Turn, drafts: Sequence[Draft]) -> Sequence[float | None]:
         """Have the large model rate one draft after the other."""
