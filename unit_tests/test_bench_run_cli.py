@@ -227,7 +227,7 @@ def test_a_full_disk_ends_it_with_what_was_done(tmp_path: Path, scripts: list[An
     assert 0 < kept < 12
     assert f"{kept} turns are kept" in said
     assert "error:" in said
-    assert "study.jsonl" in said
+    assert "study.jsonl" in "".join(done.output.split())
 
 
 def test_reports_of_a_made_up_study(tmp_path: Path) -> None:
