@@ -33,7 +33,8 @@ class InTurns:
 def speculative(smollm: Path) -> Iterator[VLLMEngine]:
     """The smallest model, which drafts for itself: cold it takes every draft, hot it does not."""
     drafts = {"method": "draft_model", "model": str(smollm), "num_speculative_tokens": TOKENS}
-    with VLLMEngine(str(smollm), **EXACT, speculative_config=drafts) as engine:
+    room = {**EXACT, "kv_cache_memory_bytes": 1 << 29}  # the drafts need theirs
+    with VLLMEngine(str(smollm), **room, speculative_config=drafts) as engine:
         yield engine
 
 
