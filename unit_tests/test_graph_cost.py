@@ -27,11 +27,13 @@ def test_a_graph_costs_next_to_nothing() -> None:
     plain = model.invoke(QUESTION["messages"])
     assert plain.response_metadata["glimprouter"]["hand_offs"] >= HAND_OFFS - 1
     ratios = []
-    for number in range(3):
+    for number in range(3):  # once would do, if nothing else ran
         began = time.perf_counter()
         model.invoke(QUESTION["messages"])
         middle = time.perf_counter()
         state: Any = graph.invoke(QUESTION, thread(number))
         ratios.append((time.perf_counter() - middle) / (middle - began))
         assert state["messages"][-1].content == plain.content
+        if ratios[-1] <= 1.05:
+            break
     assert min(ratios) <= 1.05, ratios

@@ -193,7 +193,8 @@ def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
     """A host that ends: its engine's process dies, titled or not; others live."""
     host = """
         import subprocess, sys, time
-        from langchain_glimprouter.engines import reaper
+        sys.path.insert(0, sys.argv[1])
+        import reaper  # alone: the package around it takes seconds
         sleep = "import time; time.sleep(60)"
         def start(name):
             return subprocess.Popen([sys.executable, "-c", sleep, name]).pid
@@ -206,7 +207,9 @@ def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
             time.sleep(60)
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(host)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(host), str(Path(reaper.__file__).parent)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     pids = [int(pid) for pid in process.stdout.readline().split()]
