@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,39 @@ async def test_no_arm_profits_from_the_one_before(tmp_path: Path) -> None:
     what = plan(BASELINES, 4, concurrency=2, matched_random=False)
     await Study(what, engines, journal, log).run()
     assert emptied == [(role, done) for done in range(0, 12, 2) for role in ("small", "large")]
+
+
+async def test_what_all_prompts_begin_with_is_computed_before_they_are_asked(
+    tmp_path: Path,
+) -> None:
+    computed: list[tuple[str, list[int], int]] = []
+    log = Log()
+
+    def watched(role: str) -> Any:
+        made = scripted(role)
+
+        async def prefill(token_ids: Sequence[int]) -> None:
+            computed.append((role, list(token_ids), len(log.lines)))
+
+        made.prefill = prefill  # type: ignore[method-assign]
+        return made
+
+    small, large = watched("small"), watched("large")
+    engines = Engines(small, {MAIN: large})
+    journal = Journal(tmp_path / "study.jsonl")
+    journal.begin(SETTINGS)
+    what = plan(["always large"], 4, concurrency=2)
+    await Study(what, engines, journal, log).run()
+    assert [(role, done) for role, _, done in computed] == [
+        (role, done) for done in (0, 2) for role in ("small", "large")
+    ]
+    for engine in (small, large):
+        vocabulary = await engine.vocabulary()
+        for _, ids, _ in computed:
+            assert ids
+            for question in what.questions:
+                text = vocabulary.render([{"role": "user", "content": question.prompt}])
+                assert vocabulary.encode(text, special=True)[: len(ids)] == ids
 
 
 # -- going on ----------------------------------------------------------------------------------

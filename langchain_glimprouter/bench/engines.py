@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter.bench.arms import MAIN
+from langchain_glimprouter.engines.model_files import read_chat_template
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.thresholds import base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from langchain_glimprouter.engines.base import Engine
 
@@ -75,9 +77,37 @@ class Engines:
 
     async def cool(self) -> None:
         """Empty the prefix caches, so that no arm profits from those before it."""
-        for engine in (self.small, self.large[self._running or MAIN]):
+        for engine in (self.small, self._current):
             if (empty := getattr(engine, "empty_cache", None)) is not None:
                 await empty()
+
+    async def warm(self, prompts: Sequence[str], chat_template: str | None = None) -> None:
+        """Compute what all prompts begin with, as an engine in service has it in its cache.
+
+        Else the questions that are asked at once would each compute it.
+
+        Args:
+            prompts: Users' messages, two or more.
+            chat_template: A template's text or path in place of the models' own.
+        """
+        template = read_chat_template(chat_template)
+        options: dict[str, Any] = {} if template is None else {"chat_template": template}
+        for engine in (self.small, self._current):
+            vocabulary = await engine.vocabulary()
+            rendered = [
+                vocabulary.encode(
+                    vocabulary.render([{"role": "user", "content": prompt}], **options),
+                    special=True,
+                )
+                for prompt in prompts
+            ]
+            same = takewhile(lambda ids: len(set(ids)) == 1, zip(*rendered, strict=False))
+            if shared := [ids[0] for ids in same]:
+                await engine.prefill(shared)
+
+    @property
+    def _current(self) -> Engine:
+        return self.large[self._running or MAIN]
 
     async def aclose(self) -> None:
         """Release all engines."""

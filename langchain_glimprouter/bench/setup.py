@@ -136,6 +136,7 @@ async def settle(setup: Setup, plan: StudyPlan, engines: Engines, journal: Journ
             "calibration_questions": setup.calibration_questions,
             "concurrency": setup.concurrency,
             "caches_emptied": engines.cools,
+            "shared_prefix_computed": True,
             "chat": setup.chat,
             "chat_template": _digest(template.read_bytes()) if template else None,
             "versions": versions(),

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from langchain_glimprouter.routing.trace import RoutingTrace
 
 
+_SHARING = 8
+"""So many questions show what all prompts begin with."""
+
+
 class Observer(Protocol):
     """Hears how a study goes."""
 
@@ -86,7 +90,7 @@ class Study:
 
     Arms take turns, a block of `concurrency` questions each, so that a machine that slows down does
     so for all of them; which goes first changes from block to block. Between two of them the prefix
-    caches are emptied.
+    caches are emptied, but for what all prompts begin with.
 
     Args:
         plan: What to do.
@@ -209,6 +213,12 @@ class Study:
             found.append(Arm(match.random))
         return list(dict.fromkeys(found))
 
+    @property
+    def _shared(self) -> list[str]:
+        """Prompts that have nothing in common but what all have."""
+        several = (*self._plan.questions, *self._plan.calibration)[:_SHARING]
+        return [one.prompt for one in several] if len(several) > 1 else []
+
     def _todo(self, arm: Arm) -> list[Question]:
         label = arm.label
         return [one for one in self._plan.questions if not self._tried(label, one)]
@@ -232,6 +242,7 @@ class Study:
                 if todo:
                     self._check_time()
                     await self._engines.cool()
+                    await self._engines.warm(self._shared, plan.chat.get("chat_template"))
                     await self._ask(arm, models[arm], todo)
 
     async def _ask(self, arm: Arm, model: ChatGlimpRouter, questions: Sequence[Question]) -> None:
