@@ -105,6 +105,16 @@ async def test_logprobs_agree_with_a_whole_recomputation(engine: VLLMEngine) -> 
         assert fresh.logprobs[0] == pytest.approx(tops[position].logprobs[0], abs=1e-3)
 
 
+async def test_a_seed_holds_behind_a_prompt_that_is_computed_in_parts(engine: VLLMEngine) -> None:
+    long = [1000 + i % 997 for i in range(2500)]  # of 2048 tokens a step
+    options = {"token_ids": long, "sampling": Sampling(temperature=1.0), "max_tokens": 8}
+    in_parts, at_once, other = [
+        tokens(await collect(engine, seed=seed, **options)) for seed in (7, 7, 8)
+    ]
+    assert in_parts == at_once  # the second finds the prompt in the cache
+    assert in_parts != other
+
+
 async def test_merged_deltas_lose_nothing(engine: VLLMEngine) -> None:
     """A consumer that lags gets several tokens at once."""
     whole = await collect(engine, top_logprobs=20, max_tokens=48)

@@ -28,6 +28,7 @@ _OWN_PLACEMENT = (
     "data_parallel_size",
     "distributed_executor_backend",
 )
+_CPU_WORKER = "langchain_glimprouter.engines.cpu_worker.WorkerExtension"
 _MEMORY = ("gpu_memory_utilization", "kv_cache_memory_bytes")
 
 
@@ -65,6 +66,8 @@ def default_engine_args(
         defaults["block_size"] = 32
         defaults["enforce_eager"] = True
         defaults["max_num_seqs"] = 16
+        # Else a seeded request with a long prompt ends the engine.
+        defaults["worker_extension_cls"] = _CPU_WORKER
         if not _set(user_args, _OWN_PLACEMENT) and "VLLM_CPU_OMP_THREADS_BIND" not in environment:
             # A worker process of its own would be bound to all cores but one, and the engine would
             # spin on that one. Together they start faster, and use every core.
