@@ -85,11 +85,11 @@ browser: ## get Chromium for the tests of pages, where that is possible (root, a
 	echo "There is no browser (chromium, google-chrome, or \$$CHROME): its tests will be skipped."
 
 .PHONY: unit
-unit: env browser ## unit tests: no network, no model, on every core
+unit: env ## unit tests: no network, no model, on every core
 	$(BIN)/python -m pytest unit_tests -n auto $(PYTEST_ARGS)
 
 .PHONY: integration
-integration: env ## integration tests: real vLLM engines with the demo models
+integration: env browser ## real vLLM engines with the demo models, real processes, a real browser
 	$(BIN)/python -m pytest integration_tests $(PYTEST_ARGS)
 
 .PHONY: lint

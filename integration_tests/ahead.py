@@ -67,10 +67,13 @@ class Ahead:
         return self._stack.enter_context(manager)
 
     def wait(self, *scenes: Scene[Any]) -> None:
-        """Wait until these scenes are past, however they went; without any, all of the lanes'."""
+        """Wait until these scenes are past, however they went."""
         for scene in scenes:
             self._past(scene)
-        for thread in () if scenes else self._threads:
+
+    def wait_for_all(self) -> None:
+        """Wait until the lanes have come to their ends."""
+        for thread in self._threads:
             thread.join()
 
     def __enter__(self) -> Self:
@@ -87,7 +90,7 @@ class Ahead:
         self._closed = True
         for host in list(self.hosts):
             host.kill()
-        self.wait()
+        self.wait_for_all()
         self._stack.close()
 
 

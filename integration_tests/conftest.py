@@ -18,27 +18,47 @@ from integration_tests.hosts import Ended
 from langchain_glimprouter import VLLMEngine
 from langchain_glimprouter.bench.servers import Server
 
-# What begins with the first test, where a chosen test needs it. The lanes take about as long.
+# What begins before the first test, where a chosen test needs it. The lanes take about as long.
+ENGINES: dict[str, Scene[VLLMEngine]] = {
+    "smollm_engine": engines.smollm_engine,
+    "small_engine": engines.small_engine,
+    "exact_engine": engines.exact_engine,
+    "large_engine": engines.large_engine,
+}
 LANES: list[dict[str, Scene[Any]]] = [
     {
-        "smollm_engine": engines.smollm_engine,
-        "small_engine": engines.small_engine,
-        "strict_server": engines.strict_server,
-        "large_engine": engines.large_engine,
+        **ENGINES,
+        "killed_as_it_starts": hosts.killed_as_it_starts,
+        "interrupted": hosts.interrupted,
     },
     {
         "smollm_server": engines.smollm_server,
         "killed_in_mid_thought": hosts.killed_in_mid_thought,
-        "killed_as_it_starts": hosts.killed_as_it_starts,
         "finished": hosts.finished,
-        "interrupted": hosts.interrupted,
+        "strict_server": engines.strict_server,
     },
 ]
 
 # Nothing is written in the first ones, so that they pass meanwhile; the next ones need the largest
 # engine, which ends with them; the last one kills and closes the smallest.
-MEANWHILE = ("test_vocabulary", "test_tool_parsers")
-LARGE = ("test_thinking", "test_examples", "test_vocabulary_pairs", "test_rival_policies")
+MEANWHILE = (
+    "test_bench_ends",
+    "test_bench_plots_browser",
+    "test_code_runs",
+    "test_graders",
+    "test_gym_questions",
+    "test_interpreters",
+    "test_trace_browser",
+    "test_tool_parsers",
+    "test_vocabulary",
+)
+LARGE = (
+    "test_examples",
+    "test_rival_policies",
+    "test_speculative",
+    "test_thinking",
+    "test_vocabulary_pairs",
+)
 LAST = ("test_cancellation",)
 
 
@@ -72,21 +92,22 @@ def ahead(
     names = needed(request.session.items)
     lanes = [[scene for name, scene in lane.items() if name in names] for lane in LANES]
     with Ahead(tmp_path_factory.mktemp("ahead"), lanes) as ahead:
-        ahead.wait(*lanes[0][:1])  # or the first test would import the same things at the same time
+        # A test meanwhile would take turns with the threads that start engines in this process.
+        ahead.wait(*(scene for name, scene in ENGINES.items() if name in names))
         yield ahead
 
 
 @pytest.fixture
 def quiet(ahead: Ahead) -> None:
     """Wait until nothing starts any more: the test measures time."""
-    ahead.wait()
+    ahead.wait_for_all()
 
 
 @pytest.fixture(autouse=True)
 def _alone(request: pytest.FixtureRequest, ahead: Ahead) -> None:
     """Wait until nothing starts any more: engines that write want all cores."""
     if not meanwhile(request.node):
-        ahead.wait()
+        ahead.wait_for_all()
 
 
 @pytest.hookimpl(trylast=True)
@@ -94,9 +115,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """End engines whose last test this was. (They would start again if there were another.)"""
     items = item.session.items
     rest = needed(items[items.index(nextitem) :]) if nextitem is not None else set()
-    for name in LANES[0]:
+    for name in ENGINES.keys() - rest:
         engine = getattr(item, "funcargs", {}).get(name)
-        if name not in rest and isinstance(engine, VLLMEngine):
+        if engine is not None:
             engine.close()
 
 
@@ -132,8 +153,14 @@ def thinking_template() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm_engine(ahead: Ahead) -> VLLMEngine:
-    """The smallest model in this process, in float32; about five times as quick as the next."""
+    """The smallest model in this process, three times as quick as the next."""
     return ahead.get(engines.smollm_engine)
+
+
+@pytest.fixture(scope="session")
+def exact_engine(ahead: Ahead) -> VLLMEngine:
+    """The smallest model in float32: what it writes repeats itself."""
+    return ahead.get(engines.exact_engine)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +171,10 @@ def small_engine(ahead: Ahead) -> VLLMEngine:
 
 @pytest.fixture(scope="session")
 def large_engine(ahead: Ahead) -> VLLMEngine:
-    """The demo pair's large model in this process; for tests of the pair itself."""
+    """The demo pair's large model in this process, drafted for by the small one.
+
+    For tests of the pair itself; other tests have smaller models in that place.
+    """
     return ahead.get(engines.large_engine)
 
 

@@ -23,8 +23,9 @@ from integration_tests.engines import EXACT, SMOLLM, smollm_server
 from integration_tests.processes import engine_processes, left_over
 
 ROOT = Path(demo_models.__file__).parents[1]
-# Of the time before this process's own engines, whose starts change it.
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# Of the time before this process's own engines, whose starts change it. With one thread, since two
+# would wait for each other at every turn while something else runs.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 Host = subprocess.Popen[str]
 

@@ -1,6 +1,6 @@
 """The thought as a graph, on real engines: killed, gone on with, steered, timed.
 
-One model in both roles, in float32 (see `engines.EXACT`).
+One model in both roles; in float32 (see `engines.EXACT`) where texts are compared.
 """
 
 from __future__ import annotations
@@ -32,11 +32,6 @@ from langchain_glimprouter import (
 from langchain_glimprouter.engines.runtime import get_runtime
 
 
-@pytest.fixture
-def engine(smollm_engine: VLLMEngine) -> VLLMEngine:
-    return smollm_engine
-
-
 def steps_in(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"^step (\d+):", text, re.MULTILINE)]
 
@@ -44,7 +39,7 @@ def steps_in(text: str) -> list[int]:
 def test_a_thought_outlives_its_process(
     killed_in_mid_thought: Ended,
     ahead: Ahead,
-    engine: VLLMEngine,
+    exact_engine: VLLMEngine,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -55,7 +50,9 @@ def test_a_thought_outlives_its_process(
     assert begun == list(range(len(begun)))
     assert len(begun) >= 4
 
-    text = durable_thought.main(engine, engine, ahead.folder / "thought.sqlite", **THOUGHT)
+    text = durable_thought.main(
+        exact_engine, exact_engine, ahead.folder / "thought.sqlite", **THOUGHT
+    )
     printed = capsys.readouterr().out
     found = re.match(r"going on behind step (\d+)", printed)
     assert found is not None
@@ -65,7 +62,7 @@ def test_a_thought_outlives_its_process(
     assert went_on == list(range(kept, went_on[-1] + 1))  # no finished step was written again
     assert len(went_on) > 1
 
-    whole = durable_thought.main(engine, engine, tmp_path / "whole.sqlite", **THOUGHT)
+    whole = durable_thought.main(exact_engine, exact_engine, tmp_path / "whole.sqlite", **THOUGHT)
     assert text == whole
     assert steps_in(capsys.readouterr().out) == list(range(went_on[-1] + 1))
 
@@ -81,10 +78,10 @@ def chat(engine: VLLMEngine, template: Path, **options: Any) -> ChatGlimpRouter:
 
 
 def test_checkpoints_cost_next_to_nothing(
-    engine: VLLMEngine, thinking_template: Path, capsys: pytest.CaptureFixture[str]
+    exact_engine: VLLMEngine, thinking_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same turn, plain and as a graph with a checkpoint at every hand-off."""
-    model = chat(engine, thinking_template, policy="random(0.5)", seed=5)  # sure to hand over
+    model = chat(exact_engine, thinking_template, policy="random(0.5)", seed=5)  # sure to hand over
     graph = create_glimprouter(model).compile(checkpointer=InMemorySaver())
     question = HumanMessage("How many days are seven weeks and three days?")
     plain = model.invoke([question])  # also fills the prefix cache
@@ -111,29 +108,29 @@ def test_checkpoints_cost_next_to_nothing(
 
 
 async def test_after_a_nodes_timeout_no_request_runs(
-    engine: VLLMEngine, thinking_template: Path
+    smollm_engine: VLLMEngine, thinking_template: Path
 ) -> None:
-    node = glimprouter_node(chat(engine, thinking_template, max_thinking_tokens=2000))
+    node = glimprouter_node(chat(smollm_engine, thinking_template, max_thinking_tokens=2000))
     builder: Any = StateGraph(MessagesState)
     graph = builder.add_node("think", node, timeout=1.5).add_edge(START, "think").compile()
     with pytest.raises(NodeTimeoutError):
         await graph.ainvoke({"messages": [HumanMessage("Tell me of the sea.")]})
     for _ in range(50):
         with suppress(asyncio.TimeoutError):
-            if await get_runtime().bridge(engine.running_requests()) == 0:
+            if await get_runtime().bridge(smollm_engine.running_requests()) == 0:
                 return
         await asyncio.sleep(0.1)
     pytest.fail("a request still runs")
 
 
-def test_graph_node(engine: VLLMEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = graph_node.main(engine, engine, max_thinking_tokens=48, max_tokens=16)
+def test_graph_node(smollm_engine: VLLMEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = graph_node.main(smollm_engine, smollm_engine, max_thinking_tokens=48, max_tokens=16)
     printed = capsys.readouterr().out
     assert answer in printed
     assert re.search(r"\[(small|large), H=\d", printed)
 
 
-def test_human_approval(engine: VLLMEngine) -> None:
+def test_human_approval(smollm_engine: VLLMEngine) -> None:
     seen: list[dict[str, Any]] = []
     wishes = iter(["small", ""])
 
@@ -143,7 +140,7 @@ def test_human_approval(engine: VLLMEngine) -> None:
         return next(wishes, "answer")
 
     options = {**THOUGHT, "max_thinking_tokens": 80}
-    human_approval.main(engine, engine, decide, **options)
+    human_approval.main(smollm_engine, smollm_engine, decide, **options)
     assert len(seen) >= 2
     assert all(one["entropy"] > one["threshold"] == 0.7 for one in seen)
     assert all(one["candidates"] and one["writer"] == "large" for one in seen)

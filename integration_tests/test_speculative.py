@@ -1,23 +1,20 @@
-"""Routing over an engine that decodes speculatively, several tokens at a time."""
+"""Routing over a large model that the small one drafts for: several tokens at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration_tests.engines import EXACT
+from integration_tests.engines import DRAFTED_TOKENS
 from langchain_glimprouter import ChatGlimpRouter, VLLMEngine, trace_of
 from langchain_glimprouter.engines.base import GenerationRequest, Sampling
 from langchain_glimprouter.engines.runtime import get_runtime
 from langchain_glimprouter.errors import Role
 from langchain_glimprouter.routing.entropy import Entropy
 from langchain_glimprouter.routing.trace import RoutingTrace, TurnUsage
-
-TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +24,6 @@ class InTurns:
     def decide(self, entropy: Entropy, usage: TurnUsage) -> tuple[Role, float]:
         writer: Role = "small" if usage.large.steps > usage.small.steps else "large"
         return writer, entropy.estimate
-
-
-@pytest.fixture(scope="module")
-def speculative(smollm: Path) -> Iterator[VLLMEngine]:
-    """The smallest model, which drafts for itself: cold it takes every draft, hot it does not."""
-    drafts = {"method": "draft_model", "model": str(smollm), "num_speculative_tokens": TOKENS}
-    room = {**EXACT, "kv_cache_memory_bytes": 1 << 29}  # the drafts need theirs
-    with VLLMEngine(str(smollm), **room, speculative_config=drafts) as engine:
-        yield engine
 
 
 @pytest.fixture
@@ -55,24 +43,24 @@ def check(trace: RoutingTrace | None) -> RoutingTrace:
     return trace
 
 
-def test_tokens_come_several_at_a_time(speculative: VLLMEngine) -> None:
+def test_tokens_come_several_at_a_time(large_engine: VLLMEngine) -> None:
     sizes = set()
     for temperature in (0.0, 1.0):
         sampling = Sampling(temperature=temperature)
         request = GenerationRequest(range(1000, 1100), 32, sampling, seed=1, top_logprobs=20)
-        for delta in get_runtime().iterate(lambda: speculative.generate(request)):  # noqa: B023
+        for delta in get_runtime().iterate(lambda: large_engine.generate(request)):  # noqa: B023
             sizes.add(len(delta.token_ids))
             assert delta.top_logprobs is not None
             assert len(delta.top_logprobs) == len(delta.token_ids)
-    assert TOKENS + 1 in sizes
+    assert DRAFTED_TOKENS + 1 in sizes
     assert len(sizes) > 1  # some drafts were refused
 
 
 def test_it_writes_steps(
-    smollm_engine: VLLMEngine, speculative: VLLMEngine, options: dict[str, Any]
+    small_engine: VLLMEngine, large_engine: VLLMEngine, options: dict[str, Any]
 ) -> None:
     model = ChatGlimpRouter(
-        small=smollm_engine, large=speculative, threshold=InTurns(), temperature=0.0, **options
+        small=small_engine, large=large_engine, threshold=InTurns(), temperature=0.0, **options
     )
     answer = model.invoke("Sam has 40 marbles, loses 12 and finds 5. How many has he?")
     thinking = [step for step in check(trace_of(answer)).steps if step.phase == "thinking"]
@@ -81,11 +69,11 @@ def test_it_writes_steps(
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_it_is_probed(
-    smollm_engine: VLLMEngine, speculative: VLLMEngine, options: dict[str, Any], temperature: float
+    small_engine: VLLMEngine, large_engine: VLLMEngine, options: dict[str, Any], temperature: float
 ) -> None:
     """A probe comes in a delta of several tokens, of which the first alone counts."""
     model = ChatGlimpRouter(
-        small=speculative, large=smollm_engine, threshold=0.8, temperature=temperature, **options
+        small=large_engine, large=small_engine, threshold=0.8, temperature=temperature, **options
     )
     trace = check(trace_of(model.invoke("What is 12 times 12?", seed=3)))
     assert any(step.probe for step in trace.steps)

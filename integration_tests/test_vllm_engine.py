@@ -81,24 +81,24 @@ async def test_logprobs_are_a_distribution(engine: VLLMEngine) -> None:
                     assert top.sampled == top.logprobs[0]
 
 
-async def test_logprobs_are_those_before_temperature(engine: VLLMEngine) -> None:
+async def test_logprobs_are_those_before_temperature(exact_engine: VLLMEngine) -> None:
     cold, hot = [
-        (await collect(engine, max_tokens=1, top_logprobs=5, sampling=Sampling(temperature=t)))[0]
-        for t in (0.0, 2.0)
+        (await collect(exact_engine, max_tokens=1, top_logprobs=5, sampling=sampling))[0]
+        for sampling in (Sampling(temperature=0.0), Sampling(temperature=2.0))
     ]
     assert cold.top_logprobs is not None
     assert hot.top_logprobs is not None
     assert cold.top_logprobs[0].logprobs == pytest.approx(hot.top_logprobs[0].logprobs, abs=1e-3)
 
 
-async def test_logprobs_agree_with_a_whole_recomputation(engine: VLLMEngine) -> None:
+async def test_logprobs_agree_with_a_whole_recomputation(exact_engine: VLLMEngine) -> None:
     """What a step was written with, and what its own tokens as a prompt give."""
-    deltas = await collect(engine, top_logprobs=5, max_tokens=40)
+    deltas = await collect(exact_engine, top_logprobs=5, max_tokens=40)
     written = tokens(deltas)
     tops = [top for delta in deltas for top in delta.top_logprobs or ()]
     for position in (3, 17, 39):
         context = PROMPT + written[:position]
-        again = await collect(engine, token_ids=context, max_tokens=1, top_logprobs=5)
+        again = await collect(exact_engine, token_ids=context, max_tokens=1, top_logprobs=5)
         assert again[0].top_logprobs is not None
         fresh = again[0].top_logprobs[0]
         # sums differ a little in other block shapes
@@ -113,6 +113,16 @@ async def test_a_seed_holds_behind_a_prompt_that_is_computed_in_parts(engine: VL
     ]
     assert in_parts == at_once  # the second finds the prompt in the cache
     assert in_parts != other
+
+
+async def test_an_emptied_cache_holds_nothing(engine: VLLMEngine) -> None:
+    prompt = list(range(3000, 3100))
+    cached = []
+    for empty in (False, False, True):
+        if empty:
+            await engine.empty_cache()
+        cached.append((await collect(engine, token_ids=prompt, max_tokens=1))[0].cached_tokens)
+    assert cached == [0, 96, 0]
 
 
 async def test_merged_deltas_lose_nothing(engine: VLLMEngine) -> None:

@@ -6,6 +6,7 @@ from hypothesis import settings
 from pytest_socket import socket_allow_hosts
 
 settings.register_profile("unit", deadline=None, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=500)  # --hypothesis-profile
 settings.load_profile("unit")
 
 

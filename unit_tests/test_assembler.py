@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 
@@ -41,7 +41,6 @@ def same(whole: AIMessage, total: AIMessageChunk) -> None:
     assert total.chunk_position == "last"
 
 
-@settings(max_examples=40)
 @given(scripts(), UNITS, st.booleans(), st.booleans())
 def test_the_sum_of_the_chunks_is_the_message(
     scripts: Scripts, units: tuple[str, str], blocks: bool, usage: bool
@@ -51,7 +50,6 @@ def test_the_sum_of_the_chunks_is_the_message(
     same(*both(played, blocks=blocks, usage=usage))
 
 
-@settings(max_examples=60)
 @given(
     wild_script(),
     wild_script(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter import GlimpRouterContext, GlimpRouterMiddleware, ScriptedStep, trace_of
@@ -128,7 +128,6 @@ class Watch:
 STEP = st.tuples(st.integers(1, 6), st.sampled_from([0.1, 2.0]))
 
 
-@settings(max_examples=80)
 @given(
     st.lists(STEP, min_size=1, max_size=10),
     st.sampled_from([GlimpRouter, Reference]),

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter.engines.scripted import ScriptedStep
@@ -75,7 +75,6 @@ def run(
     return played
 
 
-@settings(max_examples=100)
 @given(scripts(), UNITS, THRESHOLDS, st.integers(1, 5), st.integers(0, 3))
 def test_every_step_is_written_by_the_model_that_its_entropy_calls_for(
     scripts: Scripts, units: tuple[str, str], threshold: float, per_delta: int, first_large: int
@@ -98,7 +97,6 @@ def test_every_step_is_written_by_the_model_that_its_entropy_calls_for(
     assert trace.prompt_tokens == len(played.request.prompts["large"].token_ids)
 
 
-@settings(max_examples=40)
 @given(scripts(), UNITS, THRESHOLDS, st.integers(1, 5))
 def test_a_routine_step_costs_no_request(
     scripts: Scripts, units: tuple[str, str], threshold: float, per_delta: int
@@ -113,7 +111,6 @@ def test_a_routine_step_costs_no_request(
         assert len(played.large.calls) == writers.count("l") + 1
 
 
-@settings(max_examples=60)
 @given(
     scripts(),
     UNITS,
@@ -153,7 +150,6 @@ def test_a_model_may_open_the_thought_itself(
     assert trace.usage.thinking_tokens == shown + (len(opening) if spelled else 1)
 
 
-@settings(max_examples=40)
 @given(scripts(), UNITS, THRESHOLDS, st.integers(1, 5), st.sampled_from(["none", "unknown"]))
 def test_models_that_do_not_think_have_their_answer_routed(
     scripts: Scripts, units: tuple[str, str], threshold: float, per_delta: int, opening: str
@@ -186,7 +182,6 @@ def wild_script(draw: st.DrawFn) -> list[ScriptedStep]:
     ]
 
 
-@settings(max_examples=150)
 @given(
     wild_script(),
     wild_script(),

@@ -6,9 +6,6 @@ import asyncio
 import contextvars
 import gc
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -180,40 +177,6 @@ def test_cancelling_a_bridge_waits_for_the_clean_up(runtime: Runtime) -> None:
     asyncio.run(cancel())
 
 
-def test_ctrl_c_cancels_and_waits_for_the_clean_up() -> None:
-    script = """
-        import asyncio, os, signal, threading
-        from langchain_glimprouter.engines.runtime import get_runtime
-
-        async def work():
-            try:
-                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-                await asyncio.sleep(60)
-            finally:
-                await asyncio.sleep(0.05)
-                print("cleaned", flush=True)
-
-        async def items():
-            await work()
-            yield 1
-
-        for call in (lambda: get_runtime().run(work()), lambda: list(get_runtime().iterate(items))):
-            try:
-                call()
-            except KeyboardInterrupt:
-                print("interrupted", flush=True)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout.split() == ["cleaned", "interrupted"] * 2
-
-
 @pytest.mark.parametrize("after", [0, 1, 100])
 def test_errors_cross_over_behind_the_items_before_them(runtime: Runtime, after: int) -> None:
     async def fail_deep_down() -> None:
@@ -375,41 +338,6 @@ def test_a_forked_child_gets_its_own_runtime() -> None:
         fine = get_runtime() is not parent and sum(get_runtime().iterate(Source(10))) == 45
         os._exit(0 if fine else 1)
     assert os.waitpid(child, 0)[1] == 0
-
-
-def test_the_interpreter_ends_although_a_turn_is_under_way() -> None:
-    script = """
-        import asyncio, contextlib, threading
-        from langchain_glimprouter.engines.job import RuntimeClosedError
-        from langchain_glimprouter.engines.runtime import get_runtime
-
-        class Engine:
-            async def aclose(self):
-                print("closed", flush=True)
-
-        async def items():
-            while True:
-                await asyncio.sleep(0.001)
-                yield 1
-
-        engine = Engine()
-        get_runtime().register(engine)
-        def consume():
-            with contextlib.suppress(RuntimeClosedError):
-                list(get_runtime().iterate(items))
-
-        numbers = get_runtime().iterate(items)
-        next(numbers)
-        threading.Thread(target=consume, daemon=True).start()
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "closed", "")
 
 
 def test_overhead_per_item_is_small(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from typer.testing import CliRunner
@@ -199,7 +199,6 @@ POLICIES = [
 ]
 
 
-@settings(max_examples=60)
 @pytest.mark.parametrize("name", POLICIES)
 @given(
     small=TEXTS,
@@ -232,7 +231,6 @@ def test_every_rule_works_under_every_policy(
     check_borders(played, rule)
 
 
-@settings(max_examples=40)
 @given(TEXTS, st.sampled_from(RULES), UNITS, st.sets(st.integers(0, 20)), st.booleans())
 def test_saved_between_any_two_steps_a_turn_ends_the_same(
     texts: list[str],

@@ -86,7 +86,7 @@ def share(chosen: list[bool]) -> float:
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("name", DRAWS)
 def test_it_keeps_the_rate_within_300_steps(name: str, rate: float) -> None:
-    for seed in range(5):
+    for seed in range(2):
         source = random.Random(seed)
         chosen = writers(TargetRate(rate), (DRAWS[name](source) for _ in range(600)))
         assert share(chosen[:300]) == pytest.approx(rate, abs=0.03)
@@ -95,7 +95,7 @@ def test_it_keeps_the_rate_within_300_steps(name: str, rate: float) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_it_keeps_the_rate_where_one_step_depends_on_the_last(rate: float) -> None:
-    for seed in range(8):
+    for seed in range(3):
         source, draw = random.Random(seed), wandering(seed)
         chosen = writers(TargetRate(rate), (draw(source) for _ in range(600)))
         assert share(chosen[:300]) == pytest.approx(rate, abs=0.05)
@@ -122,7 +122,6 @@ def test_it_finds_the_rate_again_behind_a_shift(name: str, shift: str, rate: flo
         assert share(chosen[300:]) == pytest.approx(rate, abs=0.03)
 
 
-@settings(max_examples=40)
 @given(
     st.lists(st.floats(1e-9, 20.0), min_size=400, max_size=400),
     st.sampled_from([0.1, 0.25, 0.5, 0.75]),

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -111,7 +111,6 @@ def policy_of(name: str, threshold: float) -> Policy:
     return Always(name)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60)
 @given(
     scripts(),
     UNITS,
@@ -148,7 +147,6 @@ def test_saved_at_every_hand_over_a_turn_ends_the_same(
         check_record(thought)
 
 
-@settings(max_examples=60)
 @given(
     wild_script(),
     wild_script(),
@@ -193,7 +191,6 @@ def test_saved_at_every_hand_over_whatever_the_models_write(
         check_record(thought)
 
 
-@settings(max_examples=60)
 @given(scripts(), UNITS, THRESHOLDS, POLICIES, st.sets(st.integers(0, 12)), st.booleans())
 def test_saved_between_any_two_steps_a_turn_ends_the_same(
     scripts: Scripts,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter.errors import ConfigurationError
@@ -76,7 +76,6 @@ def test_whole_answers(name: str) -> None:
     check(TEXTS[name], read_hermes(TEXTS[name].text))
 
 
-@settings(max_examples=30)
 @given(name=st.sampled_from(sorted(TEXTS)), data=st.data())
 def test_streamed_answers_mean_the_same_however_they_are_cut(
     name: str, data: st.DataObject
@@ -93,7 +92,6 @@ def test_streamed_answers_mean_the_same_however_they_are_cut(
 BARE = '{\n  "name": "add",\n  "arguments": {"a": 1}\n}'
 
 
-@settings(max_examples=30)
 @given(
     text=st.sampled_from([BARE, f"```json\n{BARE}\n```", f"\n```\n{BARE}```\n", BARE + "\n"]),
     data=st.data(),
@@ -110,7 +108,6 @@ def test_a_call_without_tags_is_a_call(text: str, data: st.DataObject) -> None:
     check(meant, merged([*pieces, *reader.finish()]))
 
 
-@settings(max_examples=30)
 @given(
     text=st.sampled_from(
         ['{"name": "Ann", "age": 7}', "```python\nx = {}\n```", "{", "```", TEXTS["two"].text]

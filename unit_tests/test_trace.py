@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from langchain_core.load import dumps, loads
 from langchain_core.messages import (
     AIMessage,
@@ -27,7 +27,6 @@ from unit_tests.turns import pair, play
 QUESTION = "What is 3 + 4?"
 
 
-@settings(max_examples=30)
 @given(scripts())
 def test_json_in_and_out(scripts: Scripts) -> None:
     engines = pair(scripts.small, scripts.large, scripts.answer)

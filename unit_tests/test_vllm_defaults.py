@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 import pickle
-import subprocess
-import sys
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from langchain_glimprouter.engines import reaper
 from langchain_glimprouter.engines.base import Engine
 from langchain_glimprouter.engines.logprobs import FlatTopLogprobs
 from langchain_glimprouter.engines.vllm_local import VLLMEngine
@@ -143,30 +137,6 @@ async def test_the_window_is_known_before_the_start(tmp_path: Path) -> None:
     assert await VLLMEngine(str(tmp_path)).context_window() == 4096
 
 
-@needs_vllm
-def test_a_script_without_main_guard_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import asyncio
-            from langchain_glimprouter.engines.vllm_local import VLLMEngine
-            asyncio.run(VLLMEngine({str(tmp_path)!r}).start())
-            """
-        )
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert done.returncode == 1
-    assert 'Put the code that uses the model under `if __name__ == "__main__":`' in done.stderr
-
-
 @dataclass
 class Flat:
     """The lists of vLLM's container, with k = 2."""
@@ -189,77 +159,4 @@ def test_the_likeliest_tokens_come_without_a_sampled_outsider() -> None:
     assert all(list(top.logprobs) == [-1.0, -2.0] for top in tops[0:3])
 
 
-def test_the_watchdog_kills_marked_engine_processes_and_nothing_else() -> None:
-    """A host that ends: its engine's process dies, titled or not; others live."""
-    host = """
-        import subprocess, sys, time
-        sys.path.insert(0, sys.argv[1])
-        import reaper  # alone: the package around it takes seconds
-        sleep = "import time; time.sleep(60)"
-        def start(name):
-            return subprocess.Popen([sys.executable, "-c", sleep, name]).pid
-        mine = start("multiprocessing of the user's")
-        with reaper.watched():
-            inside = start("VLLM::EngineCore"), start("somebody else's")
-            time.sleep(1)
-        with reaper.watched():
-            print(*inside, start("multiprocessing.spawn"), mine, reaper._watchdog.pid, flush=True)
-            time.sleep(60)
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(host), str(Path(reaper.__file__).parent)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    pids = [int(pid) for pid in process.stdout.readline().split()]
-    engine, other, young, unmarked, watchdog = (psutil.Process(pid) for pid in pids)
-    try:
-        process.kill()
-        process.wait()
-        _, alive = psutil.wait_procs([engine, young, watchdog], timeout=10)
-        assert [p for p in alive if p.is_running() and p.status() != "zombie"] == []
-        assert other.is_running()
-        assert unmarked.is_running()
-    finally:
-        process.stdout.close()
-        for leftover in (engine, other, young, unmarked):
-            if leftover.is_running():
-                leftover.kill()
-
-
 # Its own command must not look like an engine's.
-HOST = """
-import subprocess, sys
-engine = [sys.executable, "-c", "import time; time.sleep(60)", "VLLM" "::EngineCore"]
-with subprocess.Popen(engine) as process:
-    print(process.pid, flush=True)
-"""
-
-
-def test_an_engines_processes_are_those_that_started_with_it() -> None:
-    def start(name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", name])
-
-    before = start("VLLM::EngineCore of another engine")
-    with reaper.watched() as brood:
-        assert reaper.MARK in os.environ
-        core, worker, other = start("VLLM::EngineCore"), start("VLLM::Worker"), start("mine")
-        host = subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE)
-        assert host.stdout is not None
-        hosted = psutil.Process(int(host.stdout.readline()))
-    later = start("VLLM::EngineCore of a later engine")
-    assert reaper.MARK not in os.environ
-    brood.kill("VLLM::Worker")
-    assert worker.wait(5) == -9
-    assert core.poll() is None
-    brood.kill()
-    assert core.wait(5) == -9
-    assert hosted.is_running()
-    assert hosted.status() != psutil.STATUS_ZOMBIE
-    hosted.kill()
-    host.communicate()
-    for process in (before, other, later):
-        assert process.poll() is None
-        process.kill()
-        process.wait()

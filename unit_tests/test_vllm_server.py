@@ -363,6 +363,14 @@ def test_lost_connection_is_made_again_before_the_first_token(fake: Fake, lost: 
     assert tokens(generate(VLLMServer(URL))) == TOKENS
 
 
+def test_a_loss_that_took_long_to_show_is_tried_again(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langchain_glimprouter.engines.vllm_connection._GONE_SECONDS", -1.0)
+    fake.completions = [httpx.ConnectError("refused"), sse(STREAM)]
+    assert tokens(generate(VLLMServer(URL))) == TOKENS
+
+
 @pytest.mark.parametrize(
     "end", [[], [httpx.ReadError("reset")], [httpx.RemoteProtocolError("incomplete")]]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_glimprouter.engines.base import GenerationDelta
@@ -117,7 +117,6 @@ def calls(draw: st.DrawFn) -> list[ScriptedStep]:
     return [ScriptedStep(before + CALL, draw(st.sampled_from([0.05, 2.0])), tuple(tokens))]
 
 
-@settings(max_examples=150)
 @given(
     calls(),
     st.sampled_from([("words", "words"), ("words", "characters"), ("characters", "characters")]),

@@ -292,7 +292,8 @@ def _chunk(data: str) -> dict[str, Any]:
 
 def _gone(state: RetryCallState) -> bool:
     lost = state.outcome is not None and isinstance(state.outcome.exception(), _LOST)
-    return lost and (state.seconds_since_start or 0) > _GONE_SECONDS
+    again = state.attempt_number > 1  # a busy machine may take that long to see one loss
+    return lost and again and (state.seconds_since_start or 0) > _GONE_SECONDS
 
 
 def _cause(error: BaseException) -> str:

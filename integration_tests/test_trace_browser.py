@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from integration_tests.browser import NAMES, Browser, Tab, find_browser
 from langchain_glimprouter.routing.trace import DraftTrace, RoutingTrace
 from langchain_glimprouter.trace_html import traces_page
-from unit_tests.browser import NAMES, Browser, Tab, find_browser
 from unit_tests.traces import played, trace
 
 WIDTHS = (1280, 390)
