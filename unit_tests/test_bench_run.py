@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from langchain_glimprouter.bench.arms import MAIN, Arm, parse_arm, parse_arms, random_partner
 from langchain_glimprouter.bench.engines import Engines
 from langchain_glimprouter.bench.journal import Journal
+from langchain_glimprouter.bench.results import results_of
 from langchain_glimprouter.bench.study import OutOfTimeError, Study
 from langchain_glimprouter.engines.scripted import Fault
 from langchain_glimprouter.errors import ConfigurationError, EngineDeadError, EngineRequestError
+from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.trace_files import read_traces
 from unit_tests.studies import (
     SETTINGS,
@@ -210,6 +212,21 @@ async def test_what_all_prompts_begin_with_is_computed_before_they_are_asked(
 # -- going on ----------------------------------------------------------------------------------
 
 
+async def test_a_threshold_that_sets_itself_goes_on_learning(tmp_path: Path) -> None:
+    arms = ["glimprouter rate=0.4", "step entropy rate=0.4"]
+    journal = await study(tmp_path, plan(arms, 20, matched_random=False))
+    assert set(journal.thresholds) == set()
+    file = tmp_path / "rate-glimprouter-0.4-main.json"
+    (before,) = TargetRate.load(file).states
+    journal = await study(tmp_path, plan(arms, 40, matched_random=False))
+    (after,) = TargetRate.load(file).states
+    assert after.steps > before.steps > 0
+    for label in ("glimprouter ρ=0.4", "step entropy ρ=0.4"):
+        assert journal.rate(label) == pytest.approx(0.4, abs=0.03)
+    (result, _) = results_of(journal).arms
+    assert (result.threshold, result.calibrated) == (None, False)
+
+
 @pytest.mark.parametrize("after", [1, 7, 13, 20])
 async def test_an_interrupted_study_goes_on(tmp_path: Path, after: int) -> None:
     whole = await study(tmp_path, plan(BASELINES, 6))
@@ -371,6 +388,12 @@ def test_a_later_success_takes_a_failures_place(tmp_path: Path) -> None:
         ("always large @draft", Arm("always large", None, "draft"), "always large @draft"),
         ("glimprouter threshold=0.80", Arm("glimprouter", 0.8), "glimprouter τ=0.8"),
         ("glimprouter τ=0.8@draft", Arm("glimprouter", 0.8, "draft"), "glimprouter τ=0.8 @draft"),
+        ("glimprouter rate=0.30", Arm("glimprouter", rate=0.3), "glimprouter ρ=0.3"),
+        (
+            "step entropy ρ=0.3 @draft",
+            Arm("step entropy", None, "draft", 0.3),
+            "step entropy ρ=0.3 @draft",
+        ),
         ("random(0.3)", Arm("random(0.3)"), "random(0.3)"),
         ("two sided(0.9)", Arm("two sided(0.9)"), "two sided(0.9)"),
     ],
@@ -391,6 +414,9 @@ def test_arms_are_read(text: str, arm: Arm, label: str) -> None:
         ("glimprouter threshold=low", "'low'"),
         ("glimprouter threshold=-1", "'-1'"),
         ("glimprouter threshold=nan", "'nan'"),
+        ("glimprouter rate=nan", "give a share between 0 and 1"),
+        ("glimprouter rate=1", "give a share between 0 and 1"),
+        ("always large rate=0.3", "has no threshold"),
         ("always large @drafts", "did you mean 'draft'"),
     ],
 )

@@ -20,7 +20,7 @@ MAIN = "main"
 
 _GRID = 0.05  # of the rates that `random` is run at
 _ARM = re.compile(
-    r"^(?P<policy>[^@=]*?)(?:\s+(?:threshold|tau|τ)\s*=\s*(?P<tau>[^\s@]+))?"
+    r"^(?P<policy>[^@=]*?)(?:\s+(?P<option>threshold|tau|τ|rate|ρ)\s*=\s*(?P<number>[^\s@]+))?"
     r"(?:\s*@\s*(?P<variant>[\w.-]+))?$"
 )
 _CALL = re.compile(r"^(?P<name>[a-z _-]+?)\s*(?:\(\s*(?P<argument>[^)]*?)\s*\))?$")
@@ -54,16 +54,19 @@ class Arm:
         policy: The policy, as `ChatGlimpRouter(policy=…)` takes it.
         threshold: Its τ, where the user gave one; else it is calibrated, if the policy has one.
         variant: The large engine's set-up.
+        rate: The share of steps that a `TargetRate` is to send to the large model, in place of τ.
     """
 
     policy: str
     threshold: float | None = None
     variant: str = MAIN
+    rate: float | None = None
 
     @property
     def label(self) -> str:
         """Name in tables and records."""
         tau = "" if self.threshold is None else f" τ={self.threshold:g}"
+        tau += "" if self.rate is None else f" ρ={self.rate:g}"
         return f"{self.policy}{tau}" + ("" if self.variant == MAIN else f" @{self.variant}")
 
     @property
@@ -80,6 +83,11 @@ class Arm:
         return _SIGNALS.get(self.name)
 
     @property
+    def calibrates(self) -> bool:
+        """Whether its threshold is taken from the calibration split."""
+        return self.signal is not None and self.threshold is None and self.rate is None
+
+    @property
     def routes(self) -> bool:
         """Whether it chooses between the models by some signal, so that it has to beat `random`."""
         return self.name not in (ALWAYS_LARGE, ALWAYS_SMALL, "random")
@@ -94,7 +102,7 @@ class Arm:
 
 
 def parse_arm(text: str, variants: Collection[str] = (MAIN,)) -> Arm:
-    """Read an arm: `step entropy`, `glimprouter threshold=0.8`, `always large @draft`.
+    """Read an arm: `glimprouter threshold=0.8`, `glimprouter rate=0.3`, `always large @draft`.
 
     Args:
         text: What the user wrote.
@@ -108,15 +116,19 @@ def parse_arm(text: str, variants: Collection[str] = (MAIN,)) -> Arm:
     policy = _spelled(match["policy"].strip().lower()) if match else ""
     if match is None or not policy:
         msg = (
-            f"policy={text!r} cannot be read: write a policy, perhaps a threshold and a set-up of "
-            f"the large engine, as in 'glimprouter threshold=0.8 @draft'"
+            f"policy={text!r} cannot be read: write a policy, perhaps a threshold or a rate, and a "
+            f"set-up of the large engine, as in 'glimprouter threshold=0.8 @draft'"
         )
         raise ConfigurationError(msg)
     variant = match["variant"] or MAIN
     if variant not in variants:
         raise unknown("set-up of the large engine (--large-variant)", variant, variants)
-    arm = Arm(policy, _threshold(text, match["tau"]), variant)
-    if arm.threshold is not None and arm.name in _KNOWN and arm.signal is None:
+    if match["option"] in ("rate", "ρ"):
+        arm = Arm(policy, None, variant, _rate(text, match["number"]))
+    else:
+        arm = Arm(policy, _threshold(text, match["number"]), variant)
+    set_by_hand = arm.threshold is not None or arm.rate is not None
+    if set_by_hand and arm.name in _KNOWN and arm.signal is None:
         msg = f"policy={text!r}: {arm.name!r} has no threshold: leave it out"
         raise ConfigurationError(msg)
     return arm
@@ -156,13 +168,25 @@ def _spelled(policy: str) -> str:
         return f"{name}({argument})"  # the chat model says what is wrong with it
 
 
+def _rate(text: str, rate: str) -> float:
+    value = _number(rate)
+    if not 0.0 < value < 1.0:
+        msg = f"policy={text!r}: the rate {rate!r} cannot work: give a share between 0 and 1"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _threshold(text: str, tau: str | None) -> float | None:
     if tau is None:
         return None
-    try:
-        value = float(tau)
-    except ValueError:
-        value = math.nan
+    value = _number(tau)
     if math.isnan(value) or value < 0.0:
         msg = f"policy={text!r}: the threshold {tau!r} cannot work: give a number, 0 or above"
         raise ConfigurationError(msg)

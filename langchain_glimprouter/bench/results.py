@@ -176,7 +176,7 @@ def _result(journal: Journal, arm: Arm) -> ArmResult:
         variant=arm.variant,
         threshold=turns[0].threshold if turns else arm.threshold,
         signal=arm.signal,
-        calibrated=arm.threshold is None and arm.signal is not None,
+        calibrated=arm.calibrates,
         routes=arm.routes,
         questions=len(verdicts),
         errors=failed,

@@ -110,7 +110,8 @@ def compare_policies(
             "-p",
             help="An arm: a policy's name (default: always small, always large, "
             "glimprouter); repeatable. Write a threshold (else it is calibrated) as "
-            "'glimprouter threshold=0.8', a set-up of the large engine as 'always large @draft'.",
+            "'glimprouter threshold=0.8', one that sets itself as 'glimprouter rate=0.3', a set-up "
+            "of the large engine as 'always large @draft'.",
             rich_help_panel=_ARMS,
         ),
     ] = None,

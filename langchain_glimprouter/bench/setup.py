@@ -82,7 +82,7 @@ def plan_of(setup: Setup) -> tuple[StudyPlan, Engines]:
     arms = parse_arms(setup.policies, {MAIN, *setup.variants})
     task = find_task(setup.task, path=setup.data, options=setup.task_options)
     template = str(setup.chat_template) if setup.chat_template else None
-    calibrates = any(arm.threshold is None and arm.signal for arm in arms)
+    calibrates = any(arm.calibrates for arm in arms)
     count = setup.calibration_questions
     plan = StudyPlan(
         task=task,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,7 @@ from langchain_glimprouter.errors import (
 )
 from langchain_glimprouter.messages.assembler import trace_of
 from langchain_glimprouter.routing.files import append_line
+from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Fixed
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class Study:
         self._journal = journal
         self._observer = observer
         self._end: float | None = None
+        self._rates: dict[Arm, TargetRate] = {}
         for arm in plan.arms:
             self._model(arm, arm.threshold)
 
@@ -146,7 +149,7 @@ class Study:
         signals = {
             arm.signal
             for arm in plan.arms
-            if arm.threshold is None and arm.signal and arm.signal not in journal.thresholds
+            if arm.calibrates and arm.signal and arm.signal not in journal.thresholds
         }
         if not signals:
             return
@@ -258,6 +261,8 @@ class Study:
             self._observer.saw(line)
             if isinstance(turn.error, EngineDeadError):
                 dead = turn.error
+        if arm in self._rates:
+            self._rates[arm].save(self._rate_file(arm))
         if dead is not None:
             raise dead
 
@@ -300,15 +305,29 @@ class Study:
 
     def _model(self, arm: Arm, threshold: float | None) -> ChatGlimpRouter:
         options = dict(self._plan.chat)
-        if threshold is not None:
+        if arm.rate is not None:
+            options["threshold"] = self._target_rate(arm)
+        elif threshold is not None:
             options["threshold"] = threshold
         engines = self._engines
         return ChatGlimpRouter(
             small=engines.small, large=engines.large[arm.variant], policy=arm.policy, **options
         )
 
+    def _target_rate(self, arm: Arm) -> TargetRate:
+        """Return a threshold that goes on learning where the arm's last turns left it."""
+        if arm not in self._rates:
+            assert arm.rate is not None
+            file = self._rate_file(arm)
+            self._rates[arm] = TargetRate.load(file) if file.exists() else TargetRate(arm.rate)
+        return self._rates[arm]
+
+    def _rate_file(self, arm: Arm) -> Path:
+        words = re.sub(r"[^\w.]+", "-", f"{arm.policy} {arm.rate:g} {arm.variant}")
+        return self._journal.path.with_name(f"rate-{words}.json")
+
     def _threshold(self, arm: Arm) -> float | None:
-        if arm.threshold is not None or arm.signal is None:
+        if not arm.calibrates or arm.signal is None:
             return arm.threshold
         return self._journal.thresholds[arm.signal].threshold
 
