@@ -111,6 +111,7 @@ def _describe(
         source=source,
         small=turns[0].small,
         large=turns[0].large,
+        step_rule=next((turn.step_rule for turn in turns if turn.step_rule is not None), None),
         turns=turn_count,
         steps=len(entropies),
         target_rate=target,
@@ -194,6 +195,13 @@ def _of_one_pair(
         msg = (
             f"{source or 'the data'} mixes pairs of models ({names}), whose entropies cannot be "
             f"compared: choose one with --small and --large"
+        )
+        raise ConfigurationError(msg)
+    rules = sorted({trace.step_rule for trace in wanted if trace.step_rule is not None})
+    if len(rules) > 1:
+        msg = (
+            f"{source or 'the data'} mixes rules of steps ({'; '.join(rules)}), whose first tokens "
+            f"cannot be compared: calibrate on turns of one rule"
         )
         raise ConfigurationError(msg)
     return wanted

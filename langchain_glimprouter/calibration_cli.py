@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from langchain_glimprouter.cli_options import Template, reported
+from langchain_glimprouter.cli_options import StepNames, Template, reported
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.files import append_line, write_whole
 
@@ -60,6 +60,7 @@ def calibrate_command(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many records at most.")] = None,
     chat_template: Template = None,
+    steps: StepNames = "blank line",
     max_thinking_tokens: Annotated[int, typer.Option(help="Budget of a thought.")] = 8192,
     max_tokens: Annotated[int, typer.Option(help="Budget of an answer.")] = 2048,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature.")] = None,
@@ -95,6 +96,7 @@ def calibrate_command(
                 "max_tokens": max_tokens,
                 "temperature": temperature,
                 "seed": seed,
+                "steps": steps,
             }
             rate = TargetRate(target_rate)  # so that the contexts are those of the target
             with ChatGlimpRouter(small=small, large=large, threshold=rate, **options) as model:

@@ -28,7 +28,7 @@ from langchain_glimprouter.routing.entropy import Estimator
 from langchain_glimprouter.routing.options import AnswerBy
 from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.router import ROLES, Router
-from langchain_glimprouter.routing.steps import BlankLines, StepRule
+from langchain_glimprouter.routing.steps import BlankLines, StepRule, rule_name
 from langchain_glimprouter.routing.thresholds import Threshold
 from langchain_glimprouter.settings import Call, check_single, settle_call
 
@@ -212,6 +212,8 @@ class ChatOptions(BaseChatModel):
         threshold = getattr(call.policy, "threshold", None)
         while isinstance(threshold, Budget):
             threshold = threshold.inner
+        if isinstance(threshold, Calibrated):
+            threshold.check_rule(rule_name(call.options.steps))
         names = [self._router.engines[role].model for role in ROLES]
         # A server tells its model when it is first asked; the first probe checks it then.
         if isinstance(threshold, Calibrated) and not any("://" in name for name in names):

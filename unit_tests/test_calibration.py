@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from langchain_glimprouter import MinTokens, Newlines, trace_of
 from langchain_glimprouter.bench.replay import replay
 from langchain_glimprouter.calibration import LEVELS, calibrate, threshold_for
 from langchain_glimprouter.calibration_cli import record_turns
@@ -25,6 +26,7 @@ from langchain_glimprouter.resampling import TurnBootstrap
 from langchain_glimprouter.routing.budget import Budget
 from langchain_glimprouter.routing.calibrated import Calibrated, read_calibration
 from langchain_glimprouter.routing.policies.named import as_threshold
+from langchain_glimprouter.routing.steps import as_steps, rule_name
 from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Fixed, Threshold
 from langchain_glimprouter.routing.trace import RoutingTrace
@@ -140,6 +142,13 @@ def test_pairs_are_not_mixed() -> None:
         calibrate(mixed, 0.25, small="other", source="x.jsonl")
 
 
+def test_rules_of_steps_are_not_mixed() -> None:
+    mixed = [*traces(2, 5), *traces(2, 5, step_rule="A"), *traces(2, 5, step_rule="B")]
+    assert calibrate(mixed[:4], 0.25).step_rule == "A"  # older records do not tell theirs
+    with pytest.raises(ConfigurationError, match=r"x.jsonl mixes rules of steps \(A; B\)"):
+        calibrate(mixed, 0.25, source="x.jsonl")
+
+
 def test_turns_without_probes() -> None:
     bare = trace([None, None], policy="random(0.25)")
     with pytest.raises(ConfigurationError, match=r"no probed step \(its policy is random"):
@@ -181,6 +190,32 @@ def test_the_file_of_another_pair_is_refused(file: Path) -> None:
         r"large 'huge'",
     ):
         router(threshold=str(file)).invoke("What is 3 + 4?")
+
+
+@pytest.mark.filterwarnings("ignore:.* are few")
+def test_the_file_of_another_rule_of_steps_is_refused(tmp_path: Path) -> None:
+    turn = trace_of(router(steps="newline(2)").invoke("What is 3 + 4?"))
+    assert turn is not None
+    data, out = write(tmp_path / "traces.jsonl", [turn]), tmp_path / "calibrated.json"
+    assert run("calibrate", data, "--out", out).exit_code == 0
+    model = router(threshold=str(out), steps="newline(2)")
+    assert trace_of(model.invoke("What is 3 + 4?")) is not None
+    with pytest.raises(ConfigurationError, match=r"steps by MinTokens.*, but these end by Blank"):
+        router(threshold=str(out)).invoke("What is 3 + 4?")
+    text = out.read_text().replace(json.dumps(turn.step_rule), "null")
+    out.write_text(text)  # as earlier versions wrote it
+    assert trace_of(router(threshold=str(out)).invoke("What is 3 + 4?")) is not None
+
+
+def test_a_rule_has_one_name_in_every_process() -> None:
+    def ends(text: str) -> bool:
+        return text.endswith(";")
+
+    name = rule_name(as_steps(ends))
+    assert "ends" in name
+    assert "0x" not in name
+    assert rule_name(as_steps("newline(8)")) == rule_name(MinTokens(Newlines(), 8))
+    assert rule_name(as_steps("newline")) != rule_name(as_steps("blank line"))
 
 
 def test_folders_do_not_make_another_pair() -> None:

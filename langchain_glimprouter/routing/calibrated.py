@@ -86,6 +86,7 @@ class Calibration(_Record):
         source: Name of the data's file.
         small: Name of the small model.
         large: Name of the large model.
+        step_rule: Where steps ended; `None` in files of earlier versions.
         turns: Recorded turns that it rests on.
         steps: Probed steps that it rests on.
         target_rate: The share of steps that was asked for; `None` if labels chose the threshold.
@@ -107,6 +108,7 @@ class Calibration(_Record):
     source: str
     small: str
     large: str
+    step_rule: str | None = None
     turns: int
     steps: int
     target_rate: float | None
@@ -134,6 +136,7 @@ class Calibrated:
         small: Name of the small model.
         large: Name of the large model.
         source: The calibration's file, for messages.
+        step_rule: Where its steps ended; `None` if that is unknown.
 
     Raises:
         ConfigurationError: From `decide`, if another pair asks; a server tells its model's name
@@ -144,6 +147,7 @@ class Calibrated:
     small: str
     large: str
     source: str = ""
+    step_rule: str | None = None
 
     def decide(self, entropy: Entropy, usage: TurnUsage) -> tuple[Role, float]:
         """Compare the estimate with τ, if the models are the calibrated ones."""
@@ -167,6 +171,23 @@ class Calibrated:
             f"{self.large!r}, but the models are small {small!r} + large {large!r}: run "
             f"'glimprouter calibrate' for these; if they are the same models under other names, "
             f"change the names in the file"
+        )
+        raise ConfigurationError(msg)
+
+    def check_rule(self, rule: str) -> None:
+        """Refuse another rule of steps than the calibrated one: it has other first tokens.
+
+        Args:
+            rule: The rule that asks, by `rule_name`.
+
+        Raises:
+            ConfigurationError: If it is another rule.
+        """
+        if self.step_rule in (None, rule):
+            return
+        msg = (
+            f"threshold={self.source!r} was calibrated on steps by {self.step_rule}, but these "
+            f"end by {rule}: give the same steps=, or run 'glimprouter calibrate --steps …'"
         )
         raise ConfigurationError(msg)
 
@@ -218,4 +239,4 @@ def _calibrated(name: str, changed: int, size: int) -> Calibrated:
     found = read_calibration(name)
     for doubt in found.warnings:
         warnings.warn(f"threshold={name!r}: {doubt}", UserWarning, stacklevel=4)
-    return Calibrated(found.threshold, found.small, found.large, name)
+    return Calibrated(found.threshold, found.small, found.large, name, found.step_rule)

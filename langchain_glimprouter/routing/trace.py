@@ -265,6 +265,7 @@ class RoutingTrace(_Record):
         stop_reason: Why the turn ended.
         thought_end: Why the thought ended; `None` for models that do not think.
         forced_close: Whether `</think>` was written by the router.
+        step_rule: Where steps ended, as its rule shows itself; `None` in older records.
     """
 
     policy: str
@@ -278,6 +279,7 @@ class RoutingTrace(_Record):
     stop_reason: StopReason
     thought_end: ThoughtEnd | None = None
     forced_close: bool = False
+    step_rule: str | None = None
 
     def step_text(self, step: StepTrace) -> str:
         """Return a step's text."""

@@ -15,7 +15,7 @@ from langchain_glimprouter.routing.opening import ThoughtOpening
 from langchain_glimprouter.routing.passage import Passage
 from langchain_glimprouter.routing.room import Room
 from langchain_glimprouter.routing.spending import Spending
-from langchain_glimprouter.routing.steps import Steps, Whole
+from langchain_glimprouter.routing.steps import Steps, Whole, rule_name
 from langchain_glimprouter.routing.thresholds import Decision
 from langchain_glimprouter.routing.tokens import Asking, Token, read_tokens
 from langchain_glimprouter.routing.trace import (
@@ -292,6 +292,7 @@ class Turn:
             stop_reason=self.stop_reason or "end_of_text",
             thought_end=self.thought_end,
             forced_close=self.forced_close,
+            step_rule=rule_name(self.request.options.steps),
         )
 
     # -- steering ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from langchain_glimprouter.routing.steps.counts import MaxTokens, MinTokens
 from langchain_glimprouter.routing.steps.cues import CueWords
 from langchain_glimprouter.routing.steps.custom import EndsWhen
 from langchain_glimprouter.routing.steps.lines import BlankLines, Newlines
-from langchain_glimprouter.routing.steps.named import StepRule, as_steps
+from langchain_glimprouter.routing.steps.named import StepRule, as_steps, rule_name
 from langchain_glimprouter.routing.steps.sentences import Sentences
 from langchain_glimprouter.routing.steps.whole import Whole
 
@@ -24,4 +24,5 @@ __all__ = [
     "Steps",
     "Whole",
     "as_steps",
+    "rule_name",
 ]

@@ -30,6 +30,11 @@ _MAKERS: dict[str, Callable[[], Steps]] = {
 _CALL = re.compile(r"\s*([a-z _-]+?)\s*(?:\(\s*([^()]*?)\s*\))?\s*")
 
 
+def rule_name(steps: Steps) -> str:
+    """Return what tells one rule from another, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(steps))
+
+
 def as_steps(steps: object) -> Steps:
     """Return the rule that `steps` means.
 
