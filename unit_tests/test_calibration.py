@@ -192,7 +192,7 @@ def test_the_file_of_another_pair_is_refused(file: Path) -> None:
         router(threshold=str(file)).invoke("What is 3 + 4?")
 
 
-@pytest.mark.filterwarnings("ignore:.* are few")
+@pytest.mark.filterwarnings("ignore:threshold=:UserWarning")
 def test_the_file_of_another_rule_of_steps_is_refused(tmp_path: Path) -> None:
     turn = trace_of(router(steps="newline(2)").invoke("What is 3 + 4?"))
     assert turn is not None
