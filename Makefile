@@ -90,7 +90,8 @@ unit: env ## unit tests: no network, no model, on every core
 
 .PHONY: integration
 integration: env browser ## real vLLM engines with the demo models, real processes, a real browser
-	$(BIN)/python -m pytest integration_tests $(PYTEST_ARGS)
+	$(BIN)/python -m pytest integration_tests/system -n auto $(PYTEST_ARGS) || [ $$? = 5 ] # none chosen
+	$(BIN)/python -m pytest integration_tests --ignore integration_tests/system $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: env ## ruff and strict mypy

@@ -41,17 +41,7 @@ LANES: list[dict[str, Scene[Any]]] = [
 
 # Nothing is written in the first ones, so that they pass meanwhile; the next ones need the largest
 # engine, which ends with them; the last one kills and closes the smallest.
-MEANWHILE = (
-    "test_bench_ends",
-    "test_bench_plots_browser",
-    "test_code_runs",
-    "test_graders",
-    "test_gym_questions",
-    "test_interpreters",
-    "test_trace_browser",
-    "test_tool_parsers",
-    "test_vocabulary",
-)
+MEANWHILE = ("test_tool_parsers", "test_vocabulary")
 LARGE = (
     "test_examples",
     "test_rival_policies",

@@ -33,6 +33,11 @@ def pixels(png: bytes) -> Any:
     return imread(io.BytesIO(png))[..., :3]
 
 
+def colors(image: Any) -> int:
+    """How many there are; one number a pixel is much quicker to sort than three."""
+    return len(np.unique((image * 255).round().astype(np.uint32) @ [1 << 16, 1 << 8, 1]))
+
+
 def test_the_plot_shows_every_family(results: Results) -> None:
     image = pixels(pareto_png(results))
     height, width, _ = image.shape
@@ -59,7 +64,7 @@ def test_the_histogram_shows_both_splits(results: Results, tmp_path: Path) -> No
     png = entropy_png(results, Journal(tmp_path / "study.jsonl"))
     assert png is not None
     image = pixels(png)
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    assert colors(image) > 20
     (tmp_path / "other").mkdir()
     bare = made_up(tmp_path / "other", {"always large": "+"})
     assert entropy_png(results_of(bare), bare) is None
@@ -71,7 +76,7 @@ def test_the_histogram_shows_both_splits(results: Results, tmp_path: Path) -> No
 )
 def test_the_least_study_has_pictures(tmp_path: Path, marks: dict[str, str]) -> None:
     found = results_of(made_up(tmp_path, marks))
-    assert len(np.unique(pixels(pareto_png(found)).reshape(-1, 3), axis=0)) > 20
+    assert colors(pixels(pareto_png(found))) > 20
     assert "Plotly.newPlot(" in pareto_html(found)
 
 

@@ -149,6 +149,7 @@ def _setting(results: Results) -> str:
     one = small["vocabulary"] == large["vocabulary"]
     vocabularies = "one vocabulary" if one else "two vocabularies"
     caches = "are emptied" if settings["caches_emptied"] else "stay warm"
+    but = ", but for what all prompts begin with" if settings.get("shared_prefix_computed") else ""
     versions = [f"{name} {value}" for name, value in settings["versions"].items() if value]
     ends = chat.get("steps") or "blank lines"
     rows = [
@@ -160,7 +161,7 @@ def _setting(results: Results) -> str:
         ),
         (
             f"Questions at once: {settings['concurrency']}, on which seconds depend. Prefix caches "
-            f"{caches} between arms"
+            f"{caches} between arms{but}"
         ),
         f"{machine['cpu']}, {machine['cores']} cores, {gpus}; {', '.join(versions)}",
     ]

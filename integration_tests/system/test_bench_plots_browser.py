@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration_tests.browser import NAMES, Browser, Tab, find_browser
+from integration_tests.system.browser import NAMES, Browser, Tab, find_browser
 from langchain_glimprouter.bench.pages import pareto_html
 from langchain_glimprouter.bench.results import results_of
 from unit_tests.studies import PICTURED, pictured

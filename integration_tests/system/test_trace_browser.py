@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from integration_tests.browser import NAMES, Browser, Tab, find_browser
+from integration_tests.system.browser import NAMES, Browser, Tab, find_browser
 from langchain_glimprouter.routing.trace import DraftTrace, RoutingTrace
 from langchain_glimprouter.trace_html import traces_page
 from unit_tests.traces import played, trace

@@ -124,7 +124,7 @@ def test_a_script_without_main_guard_is_told_so(tmp_path: Path) -> None:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == 1
     assert 'Put the code that uses the model under `if __name__ == "__main__":`' in done.stderr

@@ -28,7 +28,7 @@ app()
 def test_control_c_keeps_the_rows(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     words = ["bench", "--small", "small", "--large", "large", "--out", str(tmp_path)]
     words += ["-p", "always large", "-n", "40", "--thinking"]
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *words],
         cwd=root,
