@@ -64,17 +64,12 @@ def test_a_study_from_end_to_end(tmp_path: Path, scripts: list[Any]) -> None:
     replayed = run("--replay", tmp_path / "traces.jsonl", "--threshold", "0.5")
     assert replayed.exit_code == 0, replayed.output
     assert "routed steps" in replayed.output
-
-
-def test_the_same_command_again_does_nothing_twice(tmp_path: Path, scripts: list[Any]) -> None:
-    assert run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path).exit_code == 0
-    lines = (tmp_path / "study.jsonl").read_bytes()
-    assert run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path).exit_code == 0
-    assert (tmp_path / "study.jsonl").read_bytes() == lines
-    (tmp_path / "report.md").unlink()
-    done = run("--only-report", "--out", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "report.md").exists()
+    # The same command again does nothing twice.
+    lines = (out / "study.jsonl").read_bytes()
+    (out / "report.md").unlink()
+    assert run(*MODELS, *ARMS, *OPTIONS, "--out", out).exit_code == 0
+    assert (out / "study.jsonl").read_bytes() == lines
+    assert (out / "report.md").exists()
 
 
 def test_other_settings_are_refused(tmp_path: Path, scripts: list[Any]) -> None:
@@ -117,6 +112,15 @@ def test_time_that_is_over_is_no_failure(tmp_path: Path, scripts: list[Any]) -> 
     done = run(*MODELS, *ARMS, "-n", 6, *OPTIONS[2:], "--out", tmp_path, "--limit-minutes", 0)
     assert done.exit_code == 0, done.output
     assert "the same command goes on" in done.output
+
+
+def test_time_that_is_over_before_the_first_turn_is_no_failure(
+    tmp_path: Path, scripts: list[Any]
+) -> None:
+    done = run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path, "--limit-minutes", 0)
+    assert done.exit_code == 0, done.output
+    assert "the same command goes on" in done.output
+    assert {file.name for file in tmp_path.iterdir()} == {"study.jsonl"}
 
 
 def test_without_arguments_it_helps() -> None:
@@ -171,7 +175,7 @@ def test_two_benches_do_not_share_a_folder(tmp_path: Path, scripts: list[Any]) -
         done = run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path)
         assert done.exit_code == 2
         assert "another bench is at work" in " ".join(done.output.split())
-    assert run(*MODELS, "-p", "always large", *OPTIONS, "--out", tmp_path).exit_code == 0
+    assert run(*MODELS, *ARMS, *OPTIONS, "--out", tmp_path, "--limit-minutes", 0).exit_code == 0
 
 
 def test_a_full_disk_ends_it_with_what_was_done(tmp_path: Path, scripts: list[Any]) -> None:

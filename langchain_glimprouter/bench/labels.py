@@ -74,12 +74,19 @@ def arrange(
     for _ in range(_SWEEPS):
         before = list(chosen)
         for index, (x, y) in enumerate(points):
-            others = [box for place, box in enumerate(labels) if box is not None and place != index]
+            width, height = sizes[index]
+            reach = Box.around(x, y, 2 * (width + _GAPS[-1]), 2 * (height + _GAPS[-1]))
+            markers = [box for box in obstacles if box.shared(reach)]
+            others = [
+                box
+                for place, box in enumerate(labels)
+                if box is not None and place != index and box.shared(reach)
+            ]
             best = math.inf
-            for offset, effort in _candidates(*sizes[index]):
-                box = Box.around(x + offset.dx, y + offset.dy, *sizes[index])
+            for offset, effort in _candidates(width, height):
+                box = Box.around(x + offset.dx, y + offset.dy, width, height)
                 cost = effort
-                cost += sum(box.shared(one) for one in obstacles)
+                cost += sum(box.shared(one) for one in markers)
                 cost += _OVER_LABEL * sum(box.shared(one) for one in others)
                 cost += _OUTSIDE * (box.size - box.shared(area))
                 if cost < best:

@@ -259,7 +259,8 @@ def compare_policies(
             traces=traces,
         )
         finished = _run(setup, out)
-        _report(console, out)
+        if finished or _has_turns(out):
+            _report(console, out)
         if not finished:
             console.print(
                 f"stopped after {limit_minutes:g} minutes; the same command goes on",
@@ -319,6 +320,12 @@ def _alone(out: Path) -> Iterator[None]:
             msg = f"another bench is at work in {out}: wait for it, or give another --out"
             raise ConfigurationError(msg) from None
         yield
+
+
+def _has_turns(out: Path) -> bool:
+    from langchain_glimprouter.bench.journal import Journal
+
+    return bool(Journal(out / RECORD).turns)
 
 
 def _report(console: Console, out: Path) -> None:
