@@ -170,6 +170,23 @@ def test_prefill_warms_the_cache(either: VLLMServer, context: list[int]) -> None
     assert deltas[-1].cached_tokens in {96, 128}
 
 
+def test_seeds_hold_behind_prompts_that_are_computed_in_parts(engine: VLLMServer) -> None:
+    """Together they are longer than the 2048 tokens of one step."""
+    prompts = [[start + i % 997 for i in range(1500)] for start in (1000, 2000, 3000)]
+    hot = Sampling(temperature=1.0)
+
+    async def written(prompt: list[int]) -> list[int]:
+        request = GenerationRequest(prompt, 4, hot, seed=7)
+        async with aclosing(engine.generate(request)) as deltas:
+            return [token async for delta in deltas for token in delta.token_ids]
+
+    async def all_at_once() -> list[list[int]]:
+        return await asyncio.gather(*map(written, prompts))
+
+    assert [len(tokens) for tokens in get_runtime().run(all_at_once())] == [4, 4, 4]
+    assert get_runtime().run(written(prompts[0]))  # it still answers
+
+
 def test_bad_request_says_what_the_server_said(either: VLLMServer) -> None:
     with pytest.raises(EngineRequestError, match=r"400.*10000000"):
         generate(either, GenerationRequest([10_000_000], 1))

@@ -60,6 +60,9 @@ def serve(
     Raises:
         EngineError: If the server does not start.
     """
+    # Not above: the supervisor, which runs this file, needs none of it.
+    from langchain_glimprouter.engines.vllm_options import CPU_WORKER
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -67,6 +70,7 @@ def serve(
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--block-size", "32", "--enforce-eager", "--max-model-len", "2048"]
+    command += ["--worker-extension-cls", CPU_WORKER]
     command += ["--kv-cache-memory-bytes", str(kv_cache_bytes), *args]
     with tempfile.TemporaryFile() as log:
         supervisor = subprocess.Popen(

@@ -28,7 +28,8 @@ _OWN_PLACEMENT = (
     "data_parallel_size",
     "distributed_executor_backend",
 )
-_CPU_WORKER = "langchain_glimprouter.engines.cpu_worker.WorkerExtension"
+CPU_WORKER = "langchain_glimprouter.engines.cpu_worker.WorkerExtension"
+"""What vLLM's workers on a CPU load; without it, a seeded request with a long prompt ends them."""
 _MEMORY = ("gpu_memory_utilization", "kv_cache_memory_bytes")
 
 
@@ -66,8 +67,7 @@ def default_engine_args(
         defaults["block_size"] = 32
         defaults["enforce_eager"] = True
         defaults["max_num_seqs"] = 16
-        # Else a seeded request with a long prompt ends the engine.
-        defaults["worker_extension_cls"] = _CPU_WORKER
+        defaults["worker_extension_cls"] = CPU_WORKER
         if not _set(user_args, _OWN_PLACEMENT) and "VLLM_CPU_OMP_THREADS_BIND" not in environment:
             # A worker process of its own would be bound to all cores but one, and the engine would
             # spin on that one. Together they start faster, and use every core.
