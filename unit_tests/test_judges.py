@@ -18,7 +18,7 @@ from langchain_glimprouter.routing.judging import Judge
 from langchain_glimprouter.routing.policies import RSD, GlimpRouter, SpecCoT, SpecReason
 from langchain_glimprouter.routing.policies.base import Policy
 from langchain_glimprouter.routing.policies.named import named_policy
-from langchain_glimprouter.routing.scoring import JudgeScorer
+from langchain_glimprouter.routing.scoring import JudgeScorer, ModelScorer
 from unit_tests.turns import Played, Recorder, events_of, pair, play
 
 SMALL = [f"s{index} x.\n\n" for index in range(4)]
@@ -195,6 +195,16 @@ async def test_rsd_takes_a_reward_model() -> None:
     assert model.texts[1] == "What is 3 + 4?\ns0 x.\n\ns1 x.\n\n"
 
 
+async def test_a_reward_model_may_want_a_chat_and_marks() -> None:
+    model = Rewards(0.9, 0.1)
+    scorer = ModelScorer(
+        model, template=r"<user>{problem} \boxed{}<reply>{steps}", step_end="<mark>"
+    )
+    played = await play(*judged(good()), RSD(scorer=scorer))
+    assert played.writers.startswith("slsl")
+    assert model.texts[1] == r"<user>What is 3 + 4? \boxed{}<reply>s0 x.<mark>s1 x.<mark>"
+
+
 @pytest.mark.parametrize("reward", [math.nan, math.inf, "0.5", None, True])
 async def test_what_is_no_reward_ends_the_turn_and_names_the_scorer(reward: Any) -> None:
     def prm(problem: str, text: str, step: str) -> Any:
@@ -360,6 +370,7 @@ def test_a_template_without_asides_is_refused_with_the_fix() -> None:
         (lambda: RSD(1.5), "accept=1.5"),
         (lambda: RSD(scorer=3), "scorer=3"),  # type: ignore[arg-type]
         (lambda: RSD(scorer=JudgeScorer), "scorer="),  # type: ignore[arg-type]
+        (lambda: ModelScorer(Rewards(), template="{problem}"), "steps"),
         (lambda: SpecCoT(0), "drafts=0"),
         (lambda: SpecCoT(10), "drafts=10"),
         (lambda: SpecCoT(2.5), "drafts=2.5"),  # type: ignore[arg-type]

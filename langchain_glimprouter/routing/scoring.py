@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from langchain_glimprouter.errors import EngineRequestError
+from langchain_glimprouter.errors import ConfigurationError, EngineRequestError
 from langchain_glimprouter.routing.judging import Judge
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.routing.turn import Turn
 
 _BEST_SCORE = 9.0
+_PLACE = re.compile(r"\{(problem|steps)\}")
 
 RewardFunction = Callable[[str, str, str], float | Awaitable[float]]
 """(the user's problem, the text so far, the drafted step) → a reward from 0 to 1."""
@@ -67,23 +69,56 @@ class JudgeScorer:
 
 @dataclass(frozen=True, slots=True)
 class ModelScorer:
-    r"""A process reward model reads `problem + "\n" + steps` (RSD, arXiv 2501.19324).
+    r"""A process reward model reads the problem and all steps, the drafted one last.
+
+    By default it reads `problem + "\n" + steps` (RSD, arXiv 2501.19324). Models that were trained
+    on chats and on marks between the steps are told so:
+
+    ```python
+    ModelScorer(
+        VLLMRewardModel("Qwen/Qwen2.5-Math-PRM-7B"),
+        template="<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n{steps}",
+        step_end="<extra_0>",
+    )
+    ```
 
     Attributes:
         reward_model: Rates the last token; it adds its own first token.
+        template: What it reads, with `{problem}` and `{steps}` in their places; other braces are
+            left alone. Special tokens spelled out become those tokens.
+        step_end: What stands behind each step in place of white space; `None` leaves all text as
+            it was written.
+
+    Raises:
+        ConfigurationError: If the template has no place for the steps.
     """
 
     reward_model: RewardModel
+    template: str = "{problem}\n{steps}"
+    step_end: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a template that would show no step."""
+        if "{steps}" not in self.template:
+            msg = f"template={self.template!r} shows no step: put {{steps}} where they belong"
+            raise ConfigurationError(msg)
 
     async def rewards(self, turn: Turn, drafts: Sequence[Draft]) -> Sequence[float | None]:
         """Have the reward model rate all drafts at once."""
-        before = f"{turn.request.problem}\n{turn.log.text}"
+        before, problem = turn.log.texts, turn.request.problem
+        texts = [self._text(problem, [*before, draft.text]) for draft in drafts]
         name = self.reward_model.model
-        rewards = await self.reward_model.rewards([before + draft.text for draft in drafts])
+        rewards = await self.reward_model.rewards(texts)
         if len(rewards) != len(drafts):
             msg = f"the reward model sent {len(rewards)} rewards for {len(drafts)} texts"
             raise EngineRequestError(msg, model=name)
         return [checked(reward, name) for reward in rewards]
+
+    def _text(self, problem: str, steps: Sequence[str]) -> str:
+        if self.step_end is not None:
+            steps = [f"{step.rstrip()}{self.step_end}" for step in steps]
+        shown = {"problem": problem, "steps": "".join(steps)}
+        return _PLACE.sub(lambda place: shown[place[1]], self.template)
 
 
 @dataclass(frozen=True, slots=True)
