@@ -80,6 +80,18 @@ def test_the_least_study_has_pictures(tmp_path: Path, marks: dict[str, str]) -> 
     assert "Plotly.newPlot(" in pareto_html(found)
 
 
+def test_long_names_stay_on_the_picture(results: Results, tmp_path: Path) -> None:
+    from langchain_glimprouter.bench.journal import Journal
+
+    results.settings["task"] = "chain_sum?" + "&".join(f"option_{n}={n}" for n in range(9))
+    for role in ("small", "large"):
+        results.settings[role] = {"model": f"The-{role}-Model-Of-Somebody-135M-Instruct"}
+    histogram = entropy_png(results, Journal(tmp_path / "study.jsonl"))
+    assert histogram is not None
+    for png in (histogram, pareto_png(results)):
+        assert (pixels(png)[:, -2:] == 1.0).all()  # nothing runs over the edge
+
+
 def test_a_study_of_failures_has_no_pictures_but_a_report(tmp_path: Path) -> None:
     made = made_up(tmp_path, {"always large": "!!"})
     names = {file.name for file in write_reports(made, tmp_path)}

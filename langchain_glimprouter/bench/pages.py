@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.bench.results import Results
 
 _WIDTH, _HEIGHT = 1360, 680  # pixels
+_LINE = 180  # characters of small print
 _MARGIN = {"l": 70, "r": 20, "t": 85, "b": 95}
 _DOMAINS = ((0.0, 0.48), (0.52, 1.0))  # of the panels, as shares of the width
 _BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
@@ -49,10 +50,11 @@ def pareto_html(results: Results) -> str:
         hollow = {"color": "black", "symbol": "circle-open", "size": 10}
         name = "other large engine (@)"
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=hollow, name=name))
+    lines = "<br>".join(html.escape(line) for line in title(results, _LINE))
     plain = {"zeroline": False, "gridcolor": "#eeeeee", "linecolor": "#444444", "ticks": "outside"}
     figure.update_layout(
         title={
-            "text": f"<b>Accuracy over cost</b><br><sub>{html.escape(title(results))}</sub>",
+            "text": f"<b>Accuracy over cost</b><br><sub>{lines}</sub>",
             "x": 0.01,
         },
         width=_WIDTH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -87,14 +88,15 @@ def front(spots: Sequence[Spot], cost: Cost) -> list[Spot]:
     return best
 
 
-def title(results: Results) -> str:
-    """Return what a plot is of."""
+def title(results: Results, width: int) -> list[str]:
+    """Return what a plot is of, in lines of so many characters."""
     settings = results.settings
     count = max(arm.questions for arm in results.arms)
-    return (
+    text = (
         f"{settings['task']}, {count} questions: {settings['small']['model']} + "
         f"{settings['large']['model']}"
     )
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _spot(arm: ArmResult, variants: set[str]) -> Spot:

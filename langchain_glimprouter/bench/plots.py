@@ -44,7 +44,7 @@ def pareto_png(results: Results) -> bytes:
         figure = _figure(14.0, 6.6)
         axes = figure.subplots(1, 2, sharey=True)
         figure.suptitle("Accuracy over cost", x=0.01, ha="left", fontsize=14, fontweight="bold")
-        axes[0].set_title(title(results), loc="left", pad=10)
+        axes[0].set_title("\n".join(title(results, 150)), loc="left", pad=10)
         for place, cost in zip(axes, COSTS, strict=True):
             _scatter(place, shown, cost)
             place.set_xlabel(AXES[cost])
@@ -74,7 +74,7 @@ def entropy_png(results: Results, journal: Journal) -> bytes | None:
         figure.suptitle(
             "First-token entropy of steps", x=0.01, ha="left", fontsize=14, fontweight="bold"
         )
-        axes.set_title(title(results), loc="left", pad=26)
+        axes.set_title("\n".join(title(results, 86)), loc="left", pad=26)
         top = max(max(values) for _, values in series)
         edges = np.linspace(0.0, max(top, 0.1), _BINS + 1)
         for index, (name, values) in enumerate(series):
