@@ -86,7 +86,7 @@ browser: ## get Chromium for the tests of pages, where that is possible (root, a
 
 .PHONY: unit
 unit: env ## unit tests: no network, no model, on every core
-	$(BIN)/python -m pytest unit_tests -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest unit_tests -n auto --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: integration
 integration: env browser ## real vLLM engines with the demo models, real processes, a real browser

@@ -14,13 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from langchain_glimprouter import MinTokens, Newlines, trace_of
 from langchain_glimprouter.bench.replay import replay
 from langchain_glimprouter.calibration import LEVELS, calibrate, threshold_for
 from langchain_glimprouter.calibration_cli import record_turns
-from langchain_glimprouter.cli import app
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.resampling import TurnBootstrap
 from langchain_glimprouter.routing.budget import Budget
@@ -30,14 +28,9 @@ from langchain_glimprouter.routing.steps import as_steps, rule_name
 from langchain_glimprouter.routing.target_rate import TargetRate
 from langchain_glimprouter.routing.thresholds import Fixed, Threshold
 from langchain_glimprouter.routing.trace import RoutingTrace
+from unit_tests.command import run
 from unit_tests.models import router
 from unit_tests.traces import trace, traces
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(
-        app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
-    )
 
 
 def write(file: Path, turns: list[RoutingTrace]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from langchain_glimprouter.calibration import calibrate_by_labels
 from langchain_glimprouter.certification import (
@@ -22,9 +22,9 @@ from langchain_glimprouter.certification import (
     certify,
     questions_needed,
 )
-from langchain_glimprouter.cli import app
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.calibrated import read_calibration
+from unit_tests import command
 from unit_tests.traces import trace
 
 ENTROPIES = [0.2, 0.6, 1.4, 2.0]
@@ -164,8 +164,7 @@ def test_other_pairs_are_refused_or_left_out() -> None:
 
 
 def run(*arguments: object) -> Result:
-    command = ["calibrate", *map(str, arguments), "--labels"]
-    return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    return command.run("calibrate", *arguments, "--labels")
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
-from typer.testing import CliRunner
 
 from langchain_glimprouter import ChatGlimpRouter, ScriptedEngine, ScriptedStep
-from langchain_glimprouter.cli import app
 from langchain_glimprouter.errors import ConfigurationError
 from langchain_glimprouter.routing.policies import Always, GlimpRouter, Random
 from langchain_glimprouter.routing.policies.base import Policy
@@ -30,6 +28,7 @@ from langchain_glimprouter.routing.steps import (
     as_steps,
 )
 from langchain_glimprouter.routing.thresholds import Fixed
+from unit_tests import command
 from unit_tests.models import router
 from unit_tests.test_readme import blocks, model
 from unit_tests.test_thought import hopping
@@ -122,7 +121,7 @@ def test_ask_takes_a_rule_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     for rule in ("blank line", "newline", "2"):
         arguments = ["ask", "Why?", *URLS, "--thinking", "--json", "--steps", rule]
-        result = CliRunner().invoke(app, arguments)
+        result = command.run(*arguments)
         assert result.exit_code == 0, result.output
         steps = json.loads(result.stdout)["steps"]
         counts.append(sum(step["phase"] == "thinking" for step in steps))
@@ -131,7 +130,7 @@ def test_ask_takes_a_rule_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ask_knows_the_nearest_name() -> None:
     arguments = ["ask", "Why?", *URLS, "--steps", "newlin"]
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    result = command.run(*arguments)
     assert result.exit_code == 2
     assert "did you mean 'newline'?" in result.output
 

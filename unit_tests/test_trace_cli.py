@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import Result
 
-from langchain_glimprouter.cli import app
+from unit_tests import command
 from unit_tests.pages import check
 from unit_tests.traces import played, traces
 
 
-def run(*arguments: object, columns: int = 160) -> Any:
-    env = {"COLUMNS": str(columns)}
-    return CliRunner().invoke(app, ["trace", *map(str, arguments)], env=env)
+def run(*arguments: object, columns: int = 160) -> Result:
+    return command.run("trace", *arguments, columns=columns)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -86,13 +86,14 @@ def test_it_is_a_vocabulary() -> None:
 
 
 @given(st.lists(st.integers(0, BYTES.size - 1), max_size=60))
+@example([169, 94])  # ED A1, half a surrogate: Python keeps it open, though no byte completes it
 def test_byte_level_pushes_are_the_decoded_text(ids: list[int]) -> None:
     """Any ids: invalid bytes, padded ids and added tokens included."""
     decoder = BYTES.decoder()
     pushed = "".join(map(decoder.push, ids))
     whole = BYTES.decode(ids)
     # What is missing is a character that may still be completed.
-    assert whole == pushed or (whole == pushed + "\ufffd")
+    assert whole in (pushed, pushed + "\ufffd", pushed + "\ufffd\ufffd")
 
 
 @given(st.lists(TEXTS, max_size=5))

@@ -50,7 +50,7 @@ def pareto_png(results: Results) -> bytes:
             place.set_xlabel(AXES[cost])
         axes[0].set_ylabel(ACCURACY)
         _legend(figure, axes[0], shown)
-        figure.canvas.draw()  # settles the layout, so that labels know where points are
+        figure.draw_without_rendering()  # labels have to know where the points will be
         figure.set_layout_engine("none")
         for place, cost in zip(axes, COSTS, strict=True):
             _label(figure, place, shown, cost)

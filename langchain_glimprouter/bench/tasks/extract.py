@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"^#{4}[ \t]+(\S[^\n]*)$", re.MULTILINE)  # as GSM8K's solutions end
 _PHRASE = re.compile(r"(?i:\banswer\b[*_\s]*(?:is\b|are\b|[:=：]))[*_:\s]*(?=\S)")
 _SENTENCE_END = re.compile(r"(?<=[^\s.])\.(?=\s|$)")
@@ -45,15 +45,28 @@ def final_answer(text: str) -> str | None:
     box = boxed(text)
     if box is not None:
         return box
-    for pattern in (_TAG, _HASHES):
-        found = pattern.findall(text)
-        if found:
-            return str(found[-1]).strip()
+    tagged = _tagged(text)
+    if tagged is not None:
+        return tagged
+    hashes = _HASHES.findall(text)
+    if hashes:
+        return str(hashes[-1]).strip()
     phrases = list(_PHRASE.finditer(text))
     if phrases:
         line = text[phrases[-1].end() :].partition("\n")[0]
         return _SENTENCE_END.split(line)[0].strip(" *_`\t\r")
     return None
+
+
+def _tagged(text: str) -> str | None:
+    """Return what stands in the last `<answer>` that is closed, in one pass over the text."""
+    opened, found = None, None
+    for tag in _TAG.finditer(text):
+        if not tag.group(1):
+            opened = tag.end() if opened is None else opened
+        elif opened is not None:
+            opened, found = None, text[opened : tag.start()].strip()
+    return found
 
 
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from langchain_glimprouter.bench.journal import Journal
-from langchain_glimprouter.cli import app
+from unit_tests import command
 from unit_tests.studies import Sums, largest_file, made_up, scripted
 from unit_tests.traces import traces
 
@@ -20,7 +20,7 @@ OPTIONS = ("-n", "4", "--thinking", "--seed", "7")
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
+    return command.run("bench", *arguments, columns=80)
 
 
 @pytest.fixture
