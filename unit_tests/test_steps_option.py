@@ -163,7 +163,9 @@ TEXTS = st.lists(PIECES, max_size=4)
 
 
 def scripts(texts: list[str], entropy: float = 0.3) -> list[str | ScriptedStep]:
-    return [ScriptedStep(f"{index} {text}\n\n", entropy) for index, text in enumerate(texts)]
+    # A scripted engine counts blank lines, so that each step may have one only.
+    lines = [f"{index} {text}".rstrip("\n") for index, text in enumerate(texts)]
+    return [ScriptedStep(f"{line}\n\n", entropy) for line in lines]
 
 
 def check_borders(played: Played, rule: Steps) -> None:
