@@ -28,7 +28,7 @@ class TestStandard(ChatModelIntegrationTests):
     ) -> None:
         if request.node.originalname.startswith(("test_structured_output", "test_json")):
             # A schema is kept to by any model, and sooner by the smallest.
-            self.engines = {"small": smollm_engine, "large": small_engine}
+            self.engines: dict[str, Any] = {"small": smollm_engine, "large": small_engine}
             return
         template = get_runtime().run(small_engine.vocabulary()).chat_template or ""
         brief = template.replace("You are a helpful assistant.", "You answer in five words.")
