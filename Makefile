@@ -25,7 +25,8 @@ export QUESTION
 
 # Of all these packages' modules a tenth are ever imported. Compiling the others takes pip two minutes.
 unexport PYTHONDONTWRITEBYTECODE
-IMPORTED := import vllm.entrypoints.openai.api_server, vllm.v1.engine.core, accelerate, matplotlib.pyplot
+IMPORTED := import vllm.entrypoints.openai.api_server, vllm.v1.engine.core, accelerate, \
+	langgraph.graph, math_verify, matplotlib.pyplot, plotly.graph_objects, reasoning_gym
 INSTALL := $(BIN)/python -m pip install --no-compile --editable '.[$(ENGINE),demo,bench]' --group dev
 
 .PHONY: help
