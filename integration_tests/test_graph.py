@@ -85,26 +85,29 @@ def test_checkpoints_cost_next_to_nothing(
     graph = create_glimprouter(model).compile(checkpointer=InMemorySaver())
     question = HumanMessage("How many days are seven weeks and three days?")
     plain = model.invoke([question])  # also fills the prefix cache
-    times: dict[str, list[float]] = {"plain": [], "graph": []}
-    for index in range(3):
-        began = time.perf_counter()
+    seconds: list[tuple[float, float]] = []
+    extra = []
+    for index in range(2):
+        began, cpu = time.perf_counter(), time.process_time()
         model.invoke([question])
-        times["plain"].append(time.perf_counter() - began)
+        middle, middle_cpu = time.perf_counter(), time.process_time()
         config: Any = {"configurable": {"thread_id": str(index)}}
-        began = time.perf_counter()
         message = graph.invoke({"messages": [question]}, config)["messages"][-1]
-        times["graph"].append(time.perf_counter() - began)
+        seconds.append((middle - began, time.perf_counter() - middle))
+        extra.append((time.process_time() - middle_cpu) - (middle_cpu - cpu))
         assert message.content == plain.content
         assert message.additional_kwargs == plain.additional_kwargs
         assert message.usage_metadata == plain.usage_metadata
     trace = trace_of(plain)
     assert trace is not None
-    ratio = min(times["graph"]) / min(times["plain"])
+    whole = min(turn for turn, _ in seconds)
     with capsys.disabled():
-        print(f"\ngraph / plain = {ratio:.3f} ({trace.usage.hand_offs} hand-offs, {times})")
+        times = ", ".join(f"{graph / plain:.3f} of {plain:.1f} s" for plain, graph in seconds)
+        print(f"\n{trace.usage.hand_offs} hand-offs; graph / plain: {times}; CPU seconds: {extra}")
     assert trace.usage.hand_offs >= 2
-    # These turns take seconds, give or take a tenth; unit_tests/test_graph_cost.py holds 1.05.
-    assert ratio <= 1.2
+    # A turn's seconds vary by a fifth on a shared machine, the CPU time of this process does not;
+    # the models' is that of other processes. `system/test_graph_cost.py` holds the clock to 1.05.
+    assert min(extra) <= 0.05 * whole
 
 
 async def test_after_a_nodes_timeout_no_request_runs(

@@ -229,7 +229,7 @@ def test_a_target_rate_settles_on_real_entropies(
         threshold=rate,
         chat_template=str(thinking_template),
         temperature=0.0,
-        max_thinking_tokens=32,
+        max_thinking_tokens=24,
         max_step_tokens=4,
         max_tokens=1,
     )

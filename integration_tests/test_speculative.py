@@ -72,7 +72,11 @@ def test_it_is_probed(
 ) -> None:
     """A probe comes in a delta of several tokens, of which the first alone counts."""
     model = ChatGlimpRouter(
-        small=large_engine, large=small_engine, threshold=0.8, temperature=1.0, **options
+        small=large_engine,
+        large=small_engine,
+        threshold=0.8,
+        temperature=1.0,
+        **{**options, "max_thinking_tokens": 24},
     )
     trace = check(trace_of(model.invoke("What is 12 times 12?", seed=3)))
     assert any(step.probe for step in trace.steps)
