@@ -35,9 +35,9 @@ async def test_a_routine_step_costs_no_request_and_no_token() -> None:
 
 
 async def test_a_hand_over_costs_one_token_and_two_requests() -> None:
-    small, large = scripts([0.1, 2.0, 0.1, 2.0, 2.0, 0.1])
+    small, large = scripts([0.1, 2.0, 0.1, 0.1, 2.0, 2.0, 0.1])
     played = await play(small, large)
-    assert played.writers == "slsllssL"
+    assert played.writers == "slssllssL"
     assert played.trace.usage.small.probe == 3
     assert (len(small.calls), len(large.calls)) == (4, 4)
     assert all(call.request.top_logprobs == 20 for call in small.calls)
@@ -199,6 +199,17 @@ async def test_both_protocols_take_the_same_route() -> None:
     published = await play(*scripts(entropies), Reference(Fixed(1.0)))
     assert fused.texts == published.texts
     assert fused.writers == published.writers
+
+
+async def test_a_likely_hand_over_is_probed_alone() -> None:
+    """An engine that runs on would compute tokens that nobody reads, while the large one begins."""
+    small, large = scripts([2.0, 2.0, 0.1, 0.1, 0.1, 2.0])
+    played = await play(small, large)
+    assert played.writers.startswith("llsssl")
+    limits = [call.request.max_tokens for call in small.calls]
+    # open · alone · alone, and on · behind the last hand-over half of the steps are the small one's
+    assert [limit == 1 for limit in limits] == [False, True, True, False, False]
+    assert played.trace.usage.small.probe == 3
 
 
 async def test_the_published_protocol_goes_on_where_a_stop_string_ended_no_step() -> None:

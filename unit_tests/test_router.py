@@ -101,10 +101,22 @@ def test_every_step_is_written_by_the_model_that_its_entropy_calls_for(
 def test_a_routine_step_costs_no_request(
     scripts: Scripts, units: tuple[str, str], threshold: float, per_delta: int
 ) -> None:
-    """The small model is asked once at the start and once behind each step of the large model."""
+    """The small model is asked once at the start and once behind each step of the large model.
+
+    Where most steps were handed over, it is asked for the probe alone, and again if it may go on.
+    """
     played = run(scripts, units, per_delta, GlimpRouter(Fixed(threshold)))
     writers, _ = scripts.expected(threshold)
-    assert len(played.small.calls) == 1 + writers[:-1].count("l")
+    alone = [
+        2 * writers[:index].count("l") > index and writers[index - 1] == "l"
+        for index in range(len(writers))
+    ]
+    again = sum(
+        probed and writer == "s" for probed, writer in zip(alone[:-1], writers, strict=False)
+    )
+    assert len(played.small.calls) == 1 + writers[:-1].count("l") + again
+    asked_alone = [call for call in played.small.calls if call.request.max_tokens == 1]
+    assert len(asked_alone) == sum(alone)
     assert played.trace.usage.small.probe == writers.count("l")
     if units[1] == "characters":
         # Where no single token contains the delimiter, the engine cannot stop by itself.

@@ -77,7 +77,7 @@ async def read_tokens(turn: Turn, role: Role, asking: Asking) -> AsyncGenerator[
     expected = last in request.stop_token_ids or last in turn.contexts.eos_ids[role]
     if finish == "stop" and not expected:
         turn.end_late("end_of_text")  # the engine kept its last token to itself
-    elif finish == "length" and not one_step:
+    elif finish == "length" and not one_step and asking.max_tokens is None:
         turn.end_late("context_window")
 
 

@@ -33,7 +33,10 @@ class GlimpRouter:
     """The small model runs on; the first token of each step, which it writes anyway, is the probe.
 
     Where the entropy of that token's distribution lies above the threshold, the token is dropped
-    and the large model writes the step. A routine step costs no extra request and no extra token.
+    and the large model writes the step. A routine step costs no extra request and no extra token,
+    except in a turn whose steps were mostly handed over: there the probe is a request of one token.
+    An engine that runs on computes a token or two that nobody reads before it hears of the
+    hand-over, at the very time when the large model's engine begins.
 
     Attributes:
         threshold: Judges the entropy.
@@ -69,7 +72,9 @@ class GlimpRouter:
                 async for event in events:
                     yield event
             return
-        async with aclosing(turn.tokens("small", top_logprobs=self.top_logprobs)) as tokens:
+        alone = 1 if decision is None and _mostly_handed_over(turn) else None
+        tokens = turn.tokens("small", top_logprobs=self.top_logprobs, max_tokens=alone)
+        async with aclosing(tokens):
             async for token in tokens:
                 if turn.step is None:
                     decision = turn.pending or self.decide(turn, token)
@@ -105,6 +110,12 @@ class GlimpRouter:
         entropy, candidates = glimpse(turn, token, self.estimator)
         writer, threshold = self.threshold.decide(entropy, turn.usage)
         return Decision(writer, "entropy", entropy, threshold, candidates)
+
+
+def _mostly_handed_over(turn: Turn) -> bool:
+    """Whether probes called the large model for most of the steps so far."""
+    usage = turn.usage
+    return 2 * usage.small.probe > usage.small.steps + usage.large.steps
 
 
 def glimpse(
