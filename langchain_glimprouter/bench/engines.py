@@ -101,8 +101,7 @@ class Engines:
                 )
                 for prompt in prompts
             ]
-            same = takewhile(lambda ids: len(set(ids)) == 1, zip(*rendered, strict=False))
-            if shared := [ids[0] for ids in same]:
+            if shared := common_beginning(rendered):
                 await engine.prefill(shared)
 
     @property
@@ -113,6 +112,12 @@ class Engines:
         """Release all engines."""
         for engine in (self.small, *self.large.values()):
             await engine.aclose()
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """Return the token ids that all prompts begin with."""
+    same = takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
+    return [ids[0] for ids in same]
 
 
 def portable(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What routing costs beside the tokens themselves: wall time over ideal time.
 
 Ideal = Σ over models (tokens it wrote × its own decode time per token, measured alone in the same
-run, before and after each question). What lies above 1 is prefill at hand-offs, dropped probes,
-requests, and the router.
+run, before and after each question). What lies above 1 is the prompt, which both models compute,
+what requests behind hand-offs compute, dropped probes, and the router.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_glimprouter.bench.decode_speed import QUIET_SECONDS, decode_seconds
+from langchain_glimprouter.bench.engines import common_beginning
+from langchain_glimprouter.bench.timed_engine import RequestTime, TimedEngine
 from langchain_glimprouter.messages.prompt import render_prompts
 from langchain_glimprouter.routing.events import TurnFinished
 from langchain_glimprouter.routing.options import TurnRequest
 from langchain_glimprouter.routing.router import ROLES, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from langchain_glimprouter.bench.questions import Question
     from langchain_glimprouter.engines.base import Engine
@@ -42,6 +44,10 @@ class Run:
         engines: `in-process` or `servers`.
         wall: Seconds of the turn.
         ideal: Seconds that its tokens alone take.
+        prompt: Seconds that both models' first requests took to their first token, beyond the
+            decode time of that token.
+        switching: The same of all further requests: what each computes of its context.
+        requests: Every request.
         trace: Its record, without text.
     """
 
@@ -50,12 +56,25 @@ class Run:
     engines: str
     wall: float
     ideal: float
+    prompt: float
+    switching: float
+    requests: list[RequestTime]
     trace: dict[str, Any]
 
     @property
     def ratio(self) -> float:
         """Wall over ideal."""
         return self.wall / self.ideal
+
+    @property
+    def routing_ratio(self) -> float:
+        """Wall over ideal, but for the prompt: that is computed without any routing, too."""
+        return (self.wall - self.prompt) / self.ideal
+
+    @property
+    def rest(self) -> float:
+        """Seconds beyond all this: dropped probes, the router, and a model's speed that changed."""
+        return self.wall - self.ideal - self.prompt - self.switching
 
 
 @dataclass(slots=True)
@@ -66,7 +85,9 @@ class OverheadBench:
         engines: By role.
         label: `in-process` or `servers`.
         options: Of every turn.
-        template_kwargs: Further variables of the chat templates.
+        thinking: What the chat templates are told of it.
+        cool: Empties the prefix caches. Then what all prompts begin with is computed again, so that
+            each turn finds its question new; without it, the policy that goes second does not.
         runs: Results so far.
         decode: Decode times per model, in seconds a token, in the order they were measured.
     """
@@ -75,6 +96,7 @@ class OverheadBench:
     label: str
     options: TurnOptions
     thinking: bool | None = None
+    cool: Callable[[], Awaitable[object]] | None = None
     runs: list[Run] = field(default_factory=list)
     decode: dict[Role, list[float]] = field(default_factory=lambda: {"small": [], "large": []})
 
@@ -84,35 +106,53 @@ class OverheadBench:
         policies: Sequence[Policy],
         report: Callable[[Run], None] = lambda _: None,
     ) -> list[Run]:
-        """Measure; one warm-up turn comes first and does not count.
+        """Measure; one warm-up turn of each policy comes first and does not count.
 
         Policies take turns going first, and decode times are taken before and after each question,
         so that drift of the machine falls on all alike.
         """
-        router = Router(self.engines)
-        await self._turn(router, questions[0], policies[0])
-        context = await self._context(router, questions[0])
+        log: list[RequestTime] = []
+        watched: dict[Role, Engine] = {
+            role: TimedEngine(engine, role, log) for role, engine in self.engines.items()
+        }
+        router = Router(watched)
+        requests = [await self._request(router, question) for question in questions]
+        context = {role: requests[0].prompts[role].token_ids for role in ROLES}
+        for policy in policies:
+            await self._turn(router, questions[0], policy)
         before = await self._calibrate(context)
         for number, question in enumerate(questions):
             order = list(policies) if number % 2 == 0 else list(reversed(policies))
-            results = [(policy, *await self._turn(router, question, policy)) for policy in order]
+            results = []
+            for policy in order:
+                await self._cool(requests)
+                log.clear()
+                results.append((policy, *await self._turn(router, question, policy), log[:]))
             after = await self._calibrate(context)
             speed = {role: (before[role] + after[role]) / 2 for role in ROLES}
             before = after
-            for policy, wall, trace in results:
+            for policy, wall, trace, times in results:
                 ideal = sum(trace.usage.of(role).decode * speed[role] for role in ROLES)
                 record = trace.model_dump(mode="json", exclude={"text"})
-                run = Run(number, policy.name, self.label, wall, ideal, record)
+                prompt, switching = _waiting(times, speed)
+                run = Run(
+                    number, policy.name, self.label, wall, ideal, prompt, switching, times, record
+                )
                 self.runs.append(run)
                 report(run)
         return self.runs
 
-    async def _context(self, router: Router, question: Question) -> dict[Role, list[int]]:
-        """Return contexts of a typical length: a prompt and a thought of the same question."""
-        request = await self._request(router, question)
-        return {role: list(request.prompts[role].token_ids) * 2 for role in ROLES}
+    async def _cool(self, requests: Sequence[TurnRequest]) -> None:
+        """Have every turn find the same: what all prompts begin with, and nothing else."""
+        if self.cool is None:
+            return
+        await self.cool()
+        for role in ROLES:
+            same = common_beginning([request.prompts[role].token_ids for request in requests])
+            if same and len(requests) > 1:
+                await self.engines[role].prefill(same)
 
-    async def _calibrate(self, context: dict[Role, list[int]]) -> dict[Role, float]:
+    async def _calibrate(self, context: Mapping[Role, Sequence[int]]) -> dict[Role, float]:
         speed: dict[Role, float] = {}
         for role in ROLES:
             seconds = await decode_seconds(self.engines[role], context[role], _CALIBRATION[role])
@@ -146,9 +186,26 @@ class OverheadBench:
         return time.perf_counter() - began, trace
 
 
+def _waiting(requests: Sequence[RequestTime], speed: Mapping[Role, float]) -> tuple[float, float]:
+    """Return what was waited for first tokens: of each model's first request, and of the rest."""
+    prompt = switching = 0.0
+    seen: set[Role] = set()
+    for request in requests:
+        waited = request.first - speed[request.role] if request.tokens else 0.0
+        if request.role in seen:
+            switching += waited
+        else:
+            seen.add(request.role)
+            prompt += waited
+    return prompt, switching
+
+
 def as_json(benches: Sequence[OverheadBench]) -> dict[str, Any]:
     """Return results as plain data."""
+    runs = [run for bench in benches for run in bench.runs]
     return {
-        "runs": [{**asdict(run), "ratio": run.ratio} for bench in benches for run in bench.runs],
+        "runs": [
+            asdict(run) | {"ratio": run.ratio, "routing_ratio": run.routing_ratio} for run in runs
+        ],
         "decode_seconds": {bench.label: bench.decode for bench in benches},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import httpx
 
 START_SECONDS = 400.0  # some 25 on an idle machine
+_EMPTYING_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ class Server:
             for line in text.splitlines()
             if line.partition("{")[0] == name
         )
+
+
+async def empty_cache(url: str) -> bool:
+    """Have a server forget every computed prefix.
+
+    Returns:
+        Whether it did: only one that was started with `VLLM_SERVER_DEV_MODE=1` can.
+    """
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        for _ in range(_EMPTYING_TRIES):
+            response = await client.post("/reset_prefix_cache")
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return False
+            if response.raise_for_status().json()["success"]:
+                return True
+            await asyncio.sleep(0.05)  # a request that was just aborted still holds its blocks
+    return False
 
 
 @contextmanager
