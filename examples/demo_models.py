@@ -364,6 +364,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--path", action="store_true", help="only print where the models belong")
     arguments = parser.parse_args()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # in a log, each mark of a bar would be a line
     try:
         for name in arguments.names or MODELS:
             there = path(name).is_dir()

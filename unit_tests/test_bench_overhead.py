@@ -82,18 +82,18 @@ async def test_a_turns_time_falls_into_parts(entropy: float) -> None:
     written = as_json([bench])
     assert [run["ratio"] for run in written["runs"]] == [run.ratio for run in runs]
     assert written["runs"][0]["requests"][0]["role"] == "small"
-    assert len(written["decode_seconds"]["scripted"]["large"]) == len(QUESTIONS) + 1
+    assert len(written["decode_seconds"]["scripted"]["large"]) == len(runs) + 1
 
 
 async def test_every_turn_finds_the_same_caches() -> None:
-    """Emptied before each, and then filled with what all questions begin with."""
+    """Emptied before each, and then filled with what the chat template begins with."""
     _, runs, cooled, engines = await measured(0.1)
     fused, published = runs[0], runs[1]
     assert len(published.requests) > len(fused.requests)
     assert published.switching > fused.switching
-    assert len(cooled) == len(runs)
+    assert len(cooled) == len(runs) + 1
     for engine in engines:
-        assert len(engine.prefilled) == len(runs)
+        assert len(engine.prefilled) == len(cooled)
         assert len(set(map(tuple, engine.prefilled))) == 1
         text = (await engine.vocabulary()).decode(engine.prefilled[0])
-        assert text.rstrip().endswith("What is")
+        assert text == "<|user|>"

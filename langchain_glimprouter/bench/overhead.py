@@ -1,7 +1,7 @@
 """What routing costs beside the tokens themselves: wall time over ideal time.
 
 Ideal = Σ over models (tokens it wrote × its own decode time per token, measured alone in the same
-run, before and after each question). What lies above 1 is the prompt, which both models compute,
+run, before and after each turn). What lies above 1 is the prompt, which both models compute,
 what requests behind hand-offs compute, dropped probes, and the router.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.routing.policies.base import Policy
     from langchain_glimprouter.routing.trace import RoutingTrace
 
-_CALIBRATION = {"small": 40, "large": 24}
+_CALIBRATION = {"small": 48, "large": 32}  # tokens; a machine's speed changes within seconds
 
 
 @dataclass(slots=True)
@@ -86,8 +86,9 @@ class OverheadBench:
         label: `in-process` or `servers`.
         options: Of every turn.
         thinking: What the chat templates are told of it.
-        cool: Empties the prefix caches. Then what all prompts begin with is computed again, so that
-            each turn finds its question new; without it, the policy that goes second does not.
+        cool: Empties the prefix caches. Then what the chat template begins with is computed again,
+            so that each turn finds its question new; without it, the policy that goes second does
+            not.
         runs: Results so far.
         decode: Decode times per model, in seconds a token, in the order they were measured.
     """
@@ -108,30 +109,33 @@ class OverheadBench:
     ) -> list[Run]:
         """Measure; one warm-up turn of each policy comes first and does not count.
 
-        Policies take turns going first, and decode times are taken before and after each question,
-        so that drift of the machine falls on all alike.
+        Policies take turns going first, and decode times are taken before and after each turn, so
+        that drift of the machine falls on all alike.
         """
         log: list[RequestTime] = []
         watched: dict[Role, Engine] = {
             role: TimedEngine(engine, role, log) for role, engine in self.engines.items()
         }
         router = Router(watched)
-        requests = [await self._request(router, question) for question in questions]
-        context = {role: requests[0].prompts[role].token_ids for role in ROLES}
         for policy in policies:
             await self._turn(router, questions[0], policy)
+        one, two = [await self._request(router, text) for text in (questions[0].prompt, "?")]
+        shared = {
+            role: common_beginning([one.prompts[role].token_ids, two.prompts[role].token_ids])
+            for role in ROLES
+        }
+        context = {role: one.prompts[role].token_ids for role in ROLES}
+        await self._cool(shared)
         before = await self._calibrate(context)
         for number, question in enumerate(questions):
-            order = list(policies) if number % 2 == 0 else list(reversed(policies))
-            results = []
-            for policy in order:
-                await self._cool(requests)
+            for policy in policies if number % 2 == 0 else reversed(policies):
+                await self._cool(shared)
                 log.clear()
-                results.append((policy, *await self._turn(router, question, policy), log[:]))
-            after = await self._calibrate(context)
-            speed = {role: (before[role] + after[role]) / 2 for role in ROLES}
-            before = after
-            for policy, wall, trace, times in results:
+                wall, trace = await self._turn(router, question, policy)
+                times = log[:]
+                after = await self._calibrate(context)
+                speed = {role: (before[role] + after[role]) / 2 for role in ROLES}
+                before = after
                 ideal = sum(trace.usage.of(role).decode * speed[role] for role in ROLES)
                 record = trace.model_dump(mode="json", exclude={"text"})
                 prompt, switching = _waiting(times, speed)
@@ -142,15 +146,14 @@ class OverheadBench:
                 report(run)
         return self.runs
 
-    async def _cool(self, requests: Sequence[TurnRequest]) -> None:
-        """Have every turn find the same: what all prompts begin with, and nothing else."""
+    async def _cool(self, shared: Mapping[Role, Sequence[int]]) -> None:
+        """Have every turn find the same: what the chat template begins with, and nothing else."""
         if self.cool is None:
             return
         await self.cool()
         for role in ROLES:
-            same = common_beginning([request.prompts[role].token_ids for request in requests])
-            if same and len(requests) > 1:
-                await self.engines[role].prefill(same)
+            if shared[role]:
+                await self.engines[role].prefill(shared[role])
 
     async def _calibrate(self, context: Mapping[Role, Sequence[int]]) -> dict[Role, float]:
         speed: dict[Role, float] = {}
@@ -160,11 +163,11 @@ class OverheadBench:
             speed[role] = seconds
         return speed
 
-    async def _request(self, router: Router, question: Question) -> TurnRequest:
+    async def _request(self, router: Router, text: str) -> TurnRequest:
         vocabularies = await router.vocabularies(ROLES)
         prompts, opening, _ = render_prompts(
             vocabularies,
-            [{"role": "user", "content": question.prompt}],
+            [{"role": "user", "content": text}],
             thinking=self.thinking,
             tags=self.options.think_tags,
             template_kwargs={},
@@ -176,7 +179,7 @@ class OverheadBench:
     ) -> tuple[float, RoutingTrace]:
         await asyncio.sleep(QUIET_SECONDS)
         began = time.perf_counter()
-        request = await self._request(router, question)
+        request = await self._request(router, question.prompt)
         trace: RoutingTrace | None = None
         async with aclosing(router.run(request, policy)) as events:
             async for event in events:

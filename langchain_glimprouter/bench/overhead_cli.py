@@ -144,6 +144,7 @@ def _progress(console: Console, run: Run) -> None:
         f"wall/ideal {run.ratio:.3f}  hand-offs {usage['hand_offs']}  "
         f"tokens {usage['small']['decode']}+{usage['large']['decode']}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
