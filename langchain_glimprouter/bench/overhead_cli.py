@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from langchain_glimprouter.cli_options import Large, Small, Tau, Template, reported
@@ -154,7 +155,7 @@ def _print_overhead(console: Console, benches: Sequence[OverheadBench]) -> None:
     ratios = _table("medians [minimum, maximum] over questions", "wall/ideal", "without prompt")
     ratios.add_column("wall, s", justify="right")
     beyond = _table("seconds beyond ideal, medians", "prompt", "behind hand-offs", "rest")
-    work = _table("medians", "tokens small", "large", "steps", "hand-offs", "requests", "cached")
+    work = _table("medians", "tokens small", "tokens large", "steps", "hand-offs", "requests", "cached")
     measured: dict[tuple[str, str], dict[int, Run]] = {}
     for one in benches:
         for policy in dict.fromkeys(run.policy for run in one.runs):
@@ -186,7 +187,7 @@ def _print_overhead(console: Console, benches: Sequence[OverheadBench]) -> None:
                 _median([len(run.trace["steps"]) for run in runs]),
                 _median([usage["hand_offs"] for usage in usages]),
                 _median([len(run.requests) for run in runs]),
-                f"{statistics.median(map(_cached_share, usages)):.0%}",
+                _cached_share(runs),
             )
     for table in (ratios, beyond, work):
         console.print(table)
@@ -201,11 +202,12 @@ def _print_overhead(console: Console, benches: Sequence[OverheadBench]) -> None:
             f"{spread([one.routing_ratio / two.routing_ratio for one, two in both])} "
             "(wall/ideal, paired by question)",
             highlight=False,
+            soft_wrap=True,
         )
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
+    table = Table(title=escape(title), title_justify="left", box=None)
     table.add_column("engines", no_wrap=True)
     table.add_column("policy", no_wrap=True)
     for name in columns:
@@ -217,7 +219,8 @@ def _median(values: list[float]) -> str:
     return f"{statistics.median(values):.0f}"
 
 
-def _cached_share(usage: dict[str, dict[str, int]]) -> float:
-    """Share of all requests' context tokens that the prefix caches held."""
-    cached = usage["small"]["cached"] + usage["large"]["cached"]
-    return cached / max(cached + usage["small"]["prefill"] + usage["large"]["prefill"], 1)
+def _cached_share(runs: Sequence[Run]) -> str:
+    """Share of the context tokens that the prefix caches held, of requests that tell."""
+    told = [request for run in runs for request in run.requests if request.cached is not None]
+    context = sum(request.context for request in told)
+    return f"{sum(request.cached or 0 for request in told) / context:.0%}" if context else "–"
