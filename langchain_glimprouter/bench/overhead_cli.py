@@ -155,7 +155,8 @@ def _print_overhead(console: Console, benches: Sequence[OverheadBench]) -> None:
     ratios = _table("medians [minimum, maximum] over questions", "wall/ideal", "without prompt")
     ratios.add_column("wall, s", justify="right")
     beyond = _table("seconds beyond ideal, medians", "prompt", "behind hand-offs", "rest")
-    work = _table("medians", "tokens small", "tokens large", "steps", "hand-offs", "requests", "cached")
+    work = _table("medians", "tokens small", "tokens large", "steps", "hand-offs", "requests")
+    work.add_column("cached", justify="right")
     measured: dict[tuple[str, str], dict[int, Run]] = {}
     for one in benches:
         for policy in dict.fromkeys(run.policy for run in one.runs):
