@@ -116,8 +116,9 @@ async def test_after_a_nodes_timeout_no_request_runs(
     node = glimprouter_node(chat(smollm_engine, thinking_template, max_thinking_tokens=2000))
     builder: Any = StateGraph(MessagesState)
     graph = builder.add_node("think", node, timeout=1.5).add_edge(START, "think").compile()
+    wish = "Tell me a long story of the sea, in a hundred short steps."  # 2,000 tokens, a minute
     with pytest.raises(NodeTimeoutError):
-        await graph.ainvoke({"messages": [HumanMessage("Tell me of the sea.")]})
+        await graph.ainvoke({"messages": [HumanMessage(wish)]})
     for _ in range(50):
         with suppress(asyncio.TimeoutError):
             if await get_runtime().bridge(smollm_engine.running_requests()) == 0:

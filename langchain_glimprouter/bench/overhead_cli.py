@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_glimprouter.bench.questions import Question
     from langchain_glimprouter.engines.base import Engine
     from langchain_glimprouter.errors import Role
+    from langchain_glimprouter.routing.policies.base import Policy
 
 
 _NO_RESET = (
@@ -60,7 +61,7 @@ def measure_overhead(
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Write all results here, as JSON.")] = None,
 ) -> None:
-    """Measure wall time over ideal time: the fused probe against the published protocol."""
+    """Measure wall time over ideal time: the fused probe, the published protocol, no routing."""
     from langchain_glimprouter.bench.overhead import OverheadBench, as_json
     from langchain_glimprouter.bench.questions import reasoning_gym_questions
     from langchain_glimprouter.bench.servers import empty_cache, serve
@@ -69,7 +70,7 @@ def measure_overhead(
     from langchain_glimprouter.engines.vllm_local import VLLMEngine
     from langchain_glimprouter.engines.vllm_server import VLLMServer
     from langchain_glimprouter.routing.options import TurnOptions
-    from langchain_glimprouter.routing.policies import GlimpRouter, Reference
+    from langchain_glimprouter.routing.policies import Always, GlimpRouter, Reference
     from langchain_glimprouter.routing.thresholds import Fixed
 
     console = Console()
@@ -79,7 +80,8 @@ def measure_overhead(
         sampling=Sampling(temperature=0.0),
     )
     template = str(chat_template) if chat_template else None
-    fused, reference = GlimpRouter(Fixed(threshold)), Reference(Fixed(threshold))
+    policies: list[Policy] = [GlimpRouter(Fixed(threshold)), Reference(Fixed(threshold))]
+    policies.append(Always("large"))  # what a turn takes beside its tokens without any routing
     benches: list[OverheadBench] = []
 
     def measure(
@@ -91,7 +93,7 @@ def measure_overhead(
         console.print(f"{label}: {questions} questions …", style="dim")
         one = OverheadBench(engines, label, options, cool=cool)
         benches.append(one)
-        get_runtime().run(one.run(items, [fused, reference], lambda run: _progress(console, run)))
+        get_runtime().run(one.run(items, policies, lambda run: _progress(console, run)))
         if out is not None:
             out.write_text(json.dumps(as_json(benches), indent=1), encoding="utf-8")
 
