@@ -69,6 +69,7 @@ def measure_overhead(
     from langchain_glimprouter.engines.runtime import get_runtime
     from langchain_glimprouter.engines.vllm_local import VLLMEngine
     from langchain_glimprouter.engines.vllm_server import VLLMServer
+    from langchain_glimprouter.errors import EngineError
     from langchain_glimprouter.routing.options import TurnOptions
     from langchain_glimprouter.routing.policies import Always, GlimpRouter, Reference
     from langchain_glimprouter.routing.thresholds import Fixed
@@ -129,7 +130,8 @@ def measure_overhead(
 
                 async def empty_servers() -> None:
                     for url in (first, second):
-                        await empty_cache(url)
+                        if not await empty_cache(url):
+                            raise EngineError(f"{url} is busy: its prefix cache cannot be emptied")
 
                 measure(
                     "servers",
